@@ -1,0 +1,1 @@
+//! Typed declarations that stages refer to.

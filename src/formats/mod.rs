@@ -1,0 +1,1 @@
+//! Leaf libraries for other people's files: read, locate, edit; no effects.

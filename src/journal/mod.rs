@@ -1,0 +1,1 @@
+//! The run's memory: the single writer, and replay.

@@ -1,0 +1,1 @@
+//! Text to document: guards, parsing, node specifications, typed decoding, expressions.

@@ -1,0 +1,3 @@
+//! Composition root: arguments, adapters, one front.
+
+fn main() {}

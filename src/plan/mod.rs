@@ -1,0 +1,1 @@
+//! Pipelines to a checked, resolved graph.

@@ -1,0 +1,149 @@
+//! Git repositories that hold manifests: read the tip, write one commit on top of it.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::Retry;
+use crate::base::{Secret, Timestamp};
+
+/// A remote repository and how to talk to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Remote {
+    /// `https://…`, `http://…`, `ssh://…`, `file://…` or a path. Never holds a credential.
+    pub url: String,
+    /// The branch to read and to write.
+    pub branch: String,
+    /// Who we are.
+    pub access: Access,
+}
+
+/// Credentials for a remote.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Nobody.
+    Anonymous,
+    /// A token over HTTP(S); `user` is what the host expects beside it.
+    Token {
+        /// User name; `x-access-token` suits the common forges.
+        user: String,
+        /// The token.
+        token: Secret,
+    },
+}
+
+/// What can go wrong with a remote.
+#[derive(Debug, thiserror::Error)]
+pub enum VcsError {
+    /// The remote does not know us, or does not let us.
+    #[error("{url} denied access: {message}")]
+    Denied {
+        /// The remote.
+        url: String,
+        /// What it said.
+        message: String,
+    },
+    /// The branch is not there.
+    #[error("{url} has no branch \"{branch}\"")]
+    NoBranch {
+        /// The remote.
+        url: String,
+        /// The branch.
+        branch: String,
+    },
+    /// The remote refused for a reason that will not go away, such as a hook.
+    #[error("{url} refused the push: {message}")]
+    Refused {
+        /// The remote.
+        url: String,
+        /// What it said.
+        message: String,
+    },
+    /// Something larger than we accept, a path that is no file, …
+    #[error("{url}: {message}")]
+    Content {
+        /// The remote.
+        url: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The transport is not supported by this build.
+    #[error("{url}: {message}")]
+    Unsupported {
+        /// The remote.
+        url: String,
+        /// What is missing.
+        message: String,
+    },
+    /// No answer or a broken one.
+    #[error("{url} failed: {message}")]
+    Broken {
+        /// The remote.
+        url: String,
+        /// What it or the transport said.
+        message: String,
+    },
+}
+
+impl VcsError {
+    /// Whether another try may help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Broken { .. } => Retry::After(None),
+            _ => Retry::Never,
+        }
+    }
+}
+
+/// The tip of a branch and some of its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The commit.
+    pub commit: String,
+    /// The files asked for that exist, by path.
+    pub files: BTreeMap<String, Vec<u8>>,
+}
+
+/// A commit to make on top of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewCommit {
+    /// The commit it goes on.
+    pub parent: String,
+    /// New content of files, by path.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Author and committer: name and address.
+    pub identity: (String, String),
+    /// Full message.
+    pub message: String,
+    /// Author and committer time.
+    pub time: Timestamp,
+}
+
+/// How a push ended when it was not an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PushOutcome {
+    /// The branch is at our commit.
+    Pushed,
+    /// Somebody else moved the branch: fetch, edit and commit anew.
+    Raced,
+}
+
+/// Looks at remotes.
+#[async_trait]
+pub trait VcsReader: Send + Sync {
+    /// Fetches the tip (shallow) and reads files of it. Files larger than 16 MiB are an error.
+    async fn snapshot(&self, remote: &Remote, paths: &[String]) -> Result<Snapshot, VcsError>;
+
+    /// Whether the branch's history contains a commit.
+    async fn contains(&self, remote: &Remote, commit: &str) -> Result<bool, VcsError>;
+}
+
+/// Changes remotes.
+#[async_trait]
+pub trait Vcs: VcsReader {
+    /// Makes a commit object locally and returns its name. Nothing is visible to others yet.
+    async fn commit(&self, remote: &Remote, commit: &NewCommit) -> Result<String, VcsError>;
+
+    /// Pushes a commit made by [`Vcs::commit`] to the branch; never forces.
+    async fn push(&self, remote: &Remote, commit: &str) -> Result<PushOutcome, VcsError>;
+}
