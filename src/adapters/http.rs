@@ -219,25 +219,32 @@ fn explain(error: reqwest::Error) -> HttpError {
 fn tls_trouble(error: &reqwest::Error) -> Option<String> {
     let mut source = error.source();
     while let Some(cause) = source {
-        let inner = cause
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(tls) = inner.or_else(|| cause.downcast_ref::<rustls::Error>()) {
-            return match tls {
-                rustls::Error::InvalidMessage(_) => Some(
+        match tls_error(cause) {
+            Some(rustls::Error::InvalidMessage(_)) => {
+                return Some(
                     "it does not speak TLS (if it speaks plain HTTP, that must be said explicitly)"
                         .to_owned(),
-                ),
-                rustls::Error::InvalidCertificate(why) => {
-                    Some(format!("its certificate is not trusted: {why}"))
-                }
-                _ => None,
-            };
+                );
+            }
+            Some(rustls::Error::InvalidCertificate(why)) => {
+                let why = one_line(&why.to_string(), 200);
+                return Some(format!("its certificate is not trusted: {why}"));
+            }
+            _ => source = cause.source(),
         }
-        source = cause.source();
     }
     None
+}
+
+/// The TLS error that a cause is, or that it wraps as an input error (of an input error of…).
+fn tls_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut cause = cause;
+    loop {
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            return Some(tls);
+        }
+        cause = cause.downcast_ref::<io::Error>()?.get_ref()?;
+    }
 }
 
 /// The innermost causes of an error, outermost first, without repetition.

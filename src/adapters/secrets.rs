@@ -84,7 +84,7 @@ async fn read_file(path: &Path) -> Result<Vec<u8>, Trouble> {
         return Err(Trouble::Because("it is a directory".to_owned()));
     }
     // A pipe is what a shell's `<(…)` gives. Opened without blocking, so that one that nobody
-    // writes to cannot hold us.
+    // writes to cannot hold a thread.
     if kind.is_fifo() {
         let pipe = tokio::net::unix::pipe::OpenOptions::new().open_receiver(path)?;
         return tokio::time::timeout(PATIENCE, bounded(pipe))
@@ -205,15 +205,25 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn pipes_are_read_to_their_end() {
-        let dir = tempfile::tempdir().unwrap();
+    fn pipe(dir: &tempfile::TempDir) -> PathBuf {
         let path = dir.path().join("pipe");
         let made = std::process::Command::new("mkfifo").arg(&path).status();
         assert!(made.unwrap().success());
+        path
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pipe_nobody_writes_to_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = outcome(SecretSource::File(pipe(&dir))).await.unwrap_err();
+        assert!(error.ends_with("the pipe did not end in 10.0s"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn pipes_are_read_to_their_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = pipe(&dir);
         let source = SecretSource::File(path.clone());
-        // Nobody writes: that is an empty pipe, not a hang.
-        assert!(outcome(source.clone()).await.is_err());
         // Held open for both, so that neither side waits for the other.
         let mut writer = tokio::net::unix::pipe::OpenOptions::new()
             .read_write(true)

@@ -178,7 +178,8 @@ impl Client {
                 status,
                 StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER
             );
-            if !keeps_method && !(moves && reads) {
+            let follows = keeps_method || (moves && reads);
+            if !follows {
                 return Ok((response, url));
             }
             let location = response.headers().get(LOCATION);

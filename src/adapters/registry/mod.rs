@@ -95,7 +95,7 @@ impl HttpRegistry {
         let asked = place.asked();
         let media_type = media_type(&answer);
         // Its digest is not that of its bytes, so nothing could be verified.
-        if media_type.contains("manifest.v1+") {
+        if media_type.contains("docker.distribution.manifest.v1+") {
             return Err(asked.refused("it is an image of the old schema 1; push it anew"));
         }
         let digest = Digest::of(&answer.body);
