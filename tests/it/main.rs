@@ -4,6 +4,7 @@
     reason = "tests set up the world that they look at"
 )]
 
+mod http;
 mod registry;
 mod registry_login;
 mod support;

@@ -521,7 +521,7 @@ async fn tags_come_in_pages() {
     assert_eq!(server.seen().len(), 3);
 }
 
-fn page(tags: &[&str], link: Option<&str>) -> Reply {
+pub fn page(tags: &[&str], link: Option<&str>) -> Reply {
     let headers = link
         .map(|link| ("Link", link.to_owned()))
         .into_iter()
@@ -572,56 +572,15 @@ async fn pages_of_tags_end() {
 }
 
 #[tokio::test]
-async fn plain_http_is_never_assumed() {
-    let registry = Registry::start(RegistryOptions::default());
-    let proxy = Faulty::before(registry.address(), |_| Reply::Pass);
-    let target = Target {
-        plain_http: false,
-        ..plain(&proxy)
-    };
-    let error = client().tags(&target, "app").await.unwrap_err();
-    assert!(error.to_string().contains("does not speak TLS"), "{error}");
-    assert_eq!(error.retry(), Retry::Never);
-    assert_eq!(proxy.seen().len(), 0, "not one request in the clear");
-}
-
-/// Runs itself again in a process whose trusted certificates are the registry's.
-#[tokio::test]
-async fn tls_is_used_and_certificates_are_checked() {
-    const CHILD: &str = "PIPEWRIGHT_TEST_TLS_REGISTRY";
-    if let Ok(host) = std::env::var(CHILD) {
-        let target = Target {
-            host,
-            plain_http: false,
-            login: basic("carl", "pa55word"),
-        };
-        let digest = push(&client(), &target, "app", "v1").await;
-        let found = client().digest(&target, "app", "v1").await.unwrap();
-        assert_eq!(found, Some(digest));
-        return;
-    }
-    let registry = Registry::start(RegistryOptions {
-        login: Some(("carl", "pa55word")),
-        tls: true,
-    });
-    let error = client().tags(&registry.target(), "app").await.unwrap_err();
-    assert!(
-        error.to_string().contains("certificate is not trusted"),
-        "{error}"
-    );
-    assert_eq!(error.retry(), Retry::Never);
-
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "registry::tls_is_used_and_certificates_are_checked",
-        ])
-        .env(CHILD, registry.host())
-        .env("SSL_CERT_FILE", registry.certificate())
-        .env_remove("SSL_CERT_DIR")
-        .output()
-        .unwrap();
-    let words = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{words}");
-    assert!(words.contains("1 passed"), "{words}");
+async fn only_the_registry_says_what_is_absent() {
+    let storage = Faulty::alone(|_| Reply::status(404));
+    let away = format!("http://{}/bucket/blob", storage.address());
+    let server =
+        Faulty::alone(move |_| Reply::Answer(307, vec![("Location", away.clone())], String::new()));
+    let read = client()
+        .blob(&plain(&server), "app", &Digest::of(b"x"))
+        .await;
+    let error = read.unwrap_err().to_string();
+    assert!(error.contains("404"), "{error}");
+    assert_eq!(storage.seen().len(), 1);
 }
