@@ -3,3 +3,10 @@
     clippy::disallowed_methods,
     reason = "adapters are where the file system, processes, the environment and time are touched"
 )]
+
+pub mod backoff;
+pub mod clock;
+pub mod http;
+pub mod registry;
+pub mod secrets;
+pub mod webhook;

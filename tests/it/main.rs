@@ -1,0 +1,11 @@
+//! The integration tests: one binary, one module per area.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests set up the world that they look at"
+)]
+
+mod http;
+mod registry;
+mod registry_login;
+mod support;
+mod webhook;

@@ -1,0 +1,4 @@
+//! What several areas need: servers that tests start for themselves.
+
+pub mod faulty;
+pub mod registry;
