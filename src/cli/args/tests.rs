@@ -161,7 +161,9 @@ fn examples_parse() {
             continue;
         };
         // Two blanks begin an explanation, > and | the rest of a shell line.
-        let end = ["  ", " > ", " | "].iter().filter_map(|mark| example.find(mark));
+        let end = ["  ", " > ", " | "]
+            .iter()
+            .filter_map(|mark| example.find(mark));
         let example = &example[..end.min().unwrap_or(example.len())];
         if let Err(error) = parse(example) {
             panic!("{example}: {error}");
