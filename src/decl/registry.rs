@@ -110,7 +110,8 @@ impl RegistryDecl {
         }
     }
 
-    pub(super) fn templates(&self) -> Vec<&Template> {
+    /// Every template of the declaration.
+    pub fn templates(&self) -> Vec<&Template> {
         let mut all: Vec<&Template> = self.address.iter().collect();
         if let Some((user, password)) = &self.login {
             all.extend([user, password]);

@@ -238,14 +238,6 @@ impl Trigger {
         }
     }
 
-    /// Whether a run it starts always has a branch.
-    pub fn gives_branch(&self) -> bool {
-        !matches!(
-            self,
-            Self::Tag { .. } | Self::Manual | Self::Pipeline { .. }
-        )
-    }
-
     /// In words, for messages.
     pub fn describe(&self) -> String {
         match self {
