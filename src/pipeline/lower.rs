@@ -43,8 +43,6 @@ pub fn load(sources: Vec<Source>) -> (Project, Vec<Diagnostic>) {
                     .and_then(|value| value.as_str())
                     .map(str::to_owned);
             }
-            // What `blank` leaves of a broken line that opens a block.
-            "x" if node.args.is_empty() => {}
             name if decl::spec(name).is_some() => decls.add(node, &mut diagnostics),
             _ => diagnostics.push(top_level(node)),
         }
@@ -118,8 +116,6 @@ fn pipeline(
                 .add(child, diagnostics);
         } else if let Some(kind) = stage::kind(word) {
             stages.push((child, kind));
-        } else if word == "x" && child.args.is_empty() {
-            // What is left of a broken line that opens a block; it was reported.
         } else {
             let kinds = stage::KINDS.iter().map(|kind| kind.name());
             let fields = PIPELINE.children.iter().map(|field| field.name);
