@@ -88,6 +88,38 @@ impl Header {
     }
 }
 
+/// Most bytes of a block in a zstd frame.
+const BLOCK: usize = 128 << 10;
+
+/// Bytes [`store`] needs for `plain` bytes.
+pub(super) fn stored(plain: usize) -> usize {
+    9 + plain + 3 * plain.div_ceil(BLOCK).max(1)
+}
+
+/// Writes a zstd frame of uncompressed blocks to the front of `target`; returns its length.
+pub(super) fn store(plain: &[u8], target: &mut [u8]) -> usize {
+    debug_assert!(
+        (1..=LARGEST).contains(&plain.len()),
+        "the size fits four bytes"
+    );
+    let mut at = 0;
+    let mut put = |bytes: &[u8]| {
+        target[at..at + bytes.len()].copy_from_slice(bytes);
+        at += bytes.len();
+    };
+    // Magic number; one segment, its size in four bytes, no checksum; the size.
+    put(&[0x28, 0xB5, 0x2F, 0xFD, 0xA0]);
+    put(&(plain.len() as u32).to_le_bytes());
+    let blocks = plain.len().div_ceil(BLOCK);
+    for (number, block) in plain.chunks(BLOCK).enumerate() {
+        // Three bytes: whether it is the last one, type 0 (raw), its size.
+        let last = u32::from(number + 1 == blocks);
+        put(&((block.len() as u32) << 3 | last).to_le_bytes()[..3]);
+        put(block);
+    }
+    at
+}
+
 /// FNV-1a: enough to tell a header from rubbish.
 fn check(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -205,6 +237,17 @@ mod tests {
             assert_eq!(Header::decode(&broken), None, "byte {at}");
         }
         assert_eq!(Header::decode(&[0; HEADER]), None);
+    }
+
+    #[test]
+    fn stored_frames_are_zstd() {
+        for size in [1, 255, 256, BLOCK, BLOCK + 1, LARGEST] {
+            let plain: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+            let mut target = vec![0; stored(size)];
+            let length = store(&plain, &mut target);
+            assert_eq!(length, stored(size));
+            assert_eq!(zstd::bulk::decompress(&target, size).unwrap(), plain);
+        }
     }
 
     #[test]

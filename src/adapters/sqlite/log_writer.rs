@@ -22,16 +22,40 @@ use super::lock;
 use crate::ports::store::{LogWriter, StoreError};
 
 /// Frames on their way to the thread.
-const QUEUED: usize = 4;
+const QUEUED: usize = 8;
 
 /// An index entry is written about so often, in bytes of the log or of its file.
 const INDEX_EVERY: u64 = 1 << 20;
 
-/// Compression of logs that leave time for it.
-const RELAXED: i32 = 1;
+/// How much time is spent on making a frame small, by how many frames wait behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effort {
+    /// The log leaves time.
+    Relaxed,
+    /// More is coming.
+    Hurried,
+    /// The log comes faster than it can be compressed: kept as it is, so that a stage that
+    /// prints a gigabyte is not slowed below the speed of the disk.
+    None,
+}
 
-/// Compression of logs that come faster than that.
-const HURRIED: i32 = -20;
+impl Effort {
+    fn with(waiting: usize) -> Self {
+        match waiting {
+            0 => Self::Relaxed,
+            _ if waiting <= QUEUED / 3 => Self::Hurried,
+            _ => Self::None,
+        }
+    }
+
+    /// The level of zstd.
+    fn level(self) -> i32 {
+        match self {
+            Self::Relaxed => 1,
+            Self::Hurried | Self::None => -5,
+        }
+    }
+}
 
 /// The writer of one stage's log.
 pub(super) struct FrameWriter {
@@ -118,7 +142,7 @@ impl LogWriter for FrameWriter {
             Sink::Failed(error) => Err(error.clone()),
             Sink::Here(_) if self.buffer.is_empty() => Ok(()),
             Sink::Here(appender) => {
-                let result = appender.append(&self.buffer, RELAXED);
+                let result = appender.append(&self.buffer, Effort::Relaxed);
                 self.buffer.clear();
                 result.map_err(|error| self.fail(error))
             }
@@ -152,9 +176,9 @@ impl Thread {
                 match job {
                     Job::Frame(mut buffer) => {
                         let waiting = seen.queued.fetch_sub(1, Ordering::Relaxed) - 1;
-                        let level = if waiting == 0 { RELAXED } else { HURRIED };
+                        let effort = Effort::with(waiting);
                         if seen.failure.get().is_none()
-                            && let Err(error) = appender.append(&buffer, level)
+                            && let Err(error) = appender.append(&buffer, effort)
                         {
                             let _ = seen.failure.set(error);
                         }
@@ -248,7 +272,7 @@ impl Appender {
     }
 
     /// Appends one frame. After an error the file ends where it ended before.
-    fn append(&mut self, plain: &[u8], level: i32) -> Result<(), StoreError> {
+    fn append(&mut self, plain: &[u8], effort: Effort) -> Result<(), StoreError> {
         for plain in plain.chunks(LARGEST) {
             let data_path = frame::data_path(&self.path);
             if self.open.is_none()
@@ -256,28 +280,32 @@ impl Appender {
             {
                 lock::private_dir(dir)?;
             }
-            self.append_frame(plain, level)
+            self.append_frame(plain, effort)
                 .map_err(|cause| error::io(&data_path, &cause))?;
         }
         Ok(())
     }
 
-    fn append_frame(&mut self, plain: &[u8], level: i32) -> io::Result<()> {
+    fn append_frame(&mut self, plain: &[u8], effort: Effort) -> io::Result<()> {
         let open = match &mut self.open {
             Some(open) => open,
             none => none.insert(Open::at(&self.path)?),
         };
-        if open.level != level {
-            open.compressor.set_compression_level(level)?;
-            open.level = level;
-        }
-        let room = HEADER + zstd::zstd_safe::compress_bound(plain.len());
+        let room =
+            HEADER + zstd::zstd_safe::compress_bound(plain.len()).max(frame::stored(plain.len()));
         if self.packed.len() < room {
             self.packed.resize(room, 0);
         }
-        let packed = open
-            .compressor
-            .compress_to_buffer(plain, &mut self.packed[HEADER..])?;
+        let target = &mut self.packed[HEADER..];
+        let packed = if effort == Effort::None {
+            frame::store(plain, target)
+        } else {
+            if open.level != effort.level() {
+                open.compressor.set_compression_level(effort.level())?;
+                open.level = effort.level();
+            }
+            open.compressor.compress_to_buffer(plain, target)?
+        };
         let narrow = |number: usize| u32::try_from(number).map_err(io::Error::other);
         let header = Header {
             start: open.next.start,
@@ -333,13 +361,14 @@ impl Open {
         if next.place != length {
             data.set_len(next.place)?;
         }
-        let mut compressor = zstd::bulk::Compressor::new(RELAXED)?;
+        let level = Effort::Relaxed.level();
+        let mut compressor = zstd::bulk::Compressor::new(level)?;
         compressor.include_checksum(true)?;
         Ok(Self {
             data,
             index: None,
             compressor,
-            level: RELAXED,
+            level,
             next,
             indexed,
         })

@@ -1,14 +1,19 @@
 //! Finds every occurrence of thousands of byte strings at memory speed.
 //!
 //! An automaton over thousands of patterns misses the cache at almost every byte of a log. So
-//! each pattern is represented by one window of four bytes, the one least likely in a log. The
-//! text's windows go through a bitmap that stays in the cache; the few that pass are looked up
-//! and compared. A second table of first windows tells what may be the beginning of a pattern.
+//! each pattern is represented by four neighbouring windows of four bytes, those least likely in
+//! a log: of any four neighbours in a text one stands at a multiple of four, so only every fourth
+//! window of the text has to be looked at. It goes through a bitmap that stays in the cache; the
+//! few that pass are looked up and compared. Patterns too short for four windows have a table of
+//! their own, and a third one of first windows tells what may be the beginning of a pattern.
 
 use std::collections::{BTreeSet, HashMap};
 
 /// Bytes of a window; no pattern is shorter.
 const WINDOW: usize = 4;
+
+/// Places from one window that is looked at to the next.
+const STRIDE: usize = 4;
 
 /// Bits of a window's hash; the bitmap has as many bits as there are hashes.
 const HASH_BITS: u32 = 20;
@@ -23,8 +28,13 @@ const CONSIDERED: usize = 48;
 pub(super) struct Index {
     patterns: Vec<Box<[u8]>>,
     longest: usize,
-    anchors: Table,
-    starts: Table,
+    /// Four windows of every pattern that has so many; looked at in every fourth place.
+    sparse: Table<STRIDE>,
+    /// The rarest window of every shorter pattern, if there is any; looked at everywhere.
+    dense: Option<Table<1>>,
+    starts: Table<1>,
+    /// Which bytes stand in any pattern.
+    alphabet: Box<[bool; 256]>,
     /// Beginnings of one to three bytes, sorted; see [`packed`].
     short_starts: Vec<u32>,
 }
@@ -37,23 +47,28 @@ impl Index {
             .filter(|pattern| pattern.len() >= WINDOW)
             .map(Vec::into_boxed_slice)
             .collect();
-        let mut anchors = Vec::with_capacity(patterns.len());
+        let mut sparse = Vec::with_capacity(patterns.len() * STRIDE);
+        let mut dense = Vec::new();
         let mut starts = Vec::with_capacity(patterns.len());
         let mut short_starts = BTreeSet::new();
+        let mut alphabet = Box::new([false; 256]);
         let mut taken = HashMap::new();
         for (number, pattern) in (0u32..).zip(&patterns) {
-            let (offset, key) = rarest(pattern, &taken);
-            *taken.entry(key).or_insert(0) += 1;
-            anchors.push(Entry {
-                key,
+            let entry = |offset: usize| Entry {
+                key: window(pattern, offset),
                 pattern: number,
-                offset,
-            });
-            starts.push(Entry {
-                key: window(pattern, 0),
-                pattern: number,
-                offset: 0,
-            });
+                offset: offset as u32,
+            };
+            if pattern.len() >= WINDOW + STRIDE - 1 {
+                let offset = rarest(pattern, STRIDE, &mut taken);
+                sparse.extend((offset..offset + STRIDE).map(entry));
+            } else {
+                dense.push(entry(rarest(pattern, 1, &mut taken)));
+            }
+            for byte in pattern.iter() {
+                alphabet[usize::from(*byte)] = true;
+            }
+            starts.push(entry(0));
             short_starts.extend((1..WINDOW).map(|length| packed(&pattern[..length])));
         }
         Self {
@@ -63,8 +78,10 @@ impl Index {
                 .max()
                 .unwrap_or(0),
             patterns,
-            anchors: Table::new(anchors),
+            sparse: Table::new(sparse),
+            dense: (!dense.is_empty()).then(|| Table::new(dense)),
             starts: Table::new(starts),
+            alphabet,
             short_starts: short_starts.into_iter().collect(),
         }
     }
@@ -95,7 +112,12 @@ impl Index {
     /// The first place from which on `text` is an incomplete beginning of a pattern; its length
     /// if there is none.
     pub(super) fn hold_from(&self, text: &[u8]) -> usize {
-        let from = (text.len() + 1).saturating_sub(self.longest.max(1));
+        let mut from = (text.len() + 1).saturating_sub(self.longest.max(1));
+        // Mostly a newline, right at the end: then there is nothing to look for.
+        let foreign = |byte: &u8| !self.alphabet[usize::from(*byte)];
+        if let Some(at) = text[from..].iter().rposition(foreign) {
+            from += at + 1;
+        }
         let mut held = None;
         self.starts.scan(&text[from..], |at, key| {
             let rest = &text[from + at..];
@@ -109,7 +131,7 @@ impl Index {
             !begins
         });
         held.unwrap_or_else(|| {
-            (text.len().saturating_sub(WINDOW - 1)..text.len())
+            (text.len().saturating_sub(WINDOW - 1).max(from)..text.len())
                 .find(|at| {
                     self.short_starts
                         .binary_search(&packed(&text[*at..]))
@@ -121,8 +143,20 @@ impl Index {
 
     /// Calls `each` with every occurrence until it says stop.
     fn occurrences(&self, text: &[u8], mut each: impl FnMut(usize, usize) -> bool) {
-        self.anchors.scan(text, |at, key| {
-            for entry in self.anchors.with_key(key) {
+        if let Some(dense) = &self.dense {
+            self.confirmed(dense, text, &mut each);
+        }
+        self.confirmed(&self.sparse, text, &mut each);
+    }
+
+    fn confirmed<const EVERY: usize>(
+        &self,
+        table: &Table<EVERY>,
+        text: &[u8],
+        each: &mut impl FnMut(usize, usize) -> bool,
+    ) {
+        table.scan(text, |at, key| {
+            for entry in table.with_key(key) {
                 let pattern = &self.patterns[entry.pattern as usize];
                 if let Some(start) = at.checked_sub(entry.offset as usize)
                     && text[start..].starts_with(pattern)
@@ -144,8 +178,8 @@ struct Entry {
     offset: u32,
 }
 
-/// Windows with a bitmap before them.
-struct Table {
+/// Windows with a bitmap before them, looked for at every multiple of `EVERY`.
+struct Table<const EVERY: usize> {
     bitmap: Box<[u64; WORDS]>,
     /// Sorted by the hash of their keys.
     entries: Vec<Entry>,
@@ -154,7 +188,7 @@ struct Table {
     shift: u32,
 }
 
-impl Table {
+impl<const EVERY: usize> Table<EVERY> {
     fn new(mut entries: Vec<Entry>) -> Self {
         let mut bitmap = Box::new([0; WORDS]);
         for entry in &entries {
@@ -197,32 +231,29 @@ impl Table {
     /// Calls `each` with the place and the window of everything that passes the bitmap, in
     /// order, until it says stop.
     fn scan(&self, text: &[u8], mut each: impl FnMut(usize, u32) -> bool) {
-        const STEP: usize = 8;
+        /// Windows one branch decides about.
+        const GROUP: usize = 8;
         let mut at = 0;
-        while let Some(block) = text.get(at..at + STEP + WINDOW - 1) {
-            // Two loads hold eight windows; one branch decides about all of them.
-            let low = u64::from_le_bytes(block[..8].try_into().expect("the block has 11 bytes"));
-            let high = u64::from_le_bytes(block[3..].try_into().expect("the block has 11 bytes"));
+        while let Some(group) = text.get(at..at + (GROUP - 1) * EVERY + WINDOW) {
             let mut hits = 0;
-            for k in 0..4 {
-                hits |= self.may_have((low >> (8 * k)) as u32) << k;
-                hits |= self.may_have((high >> (8 * (k + 1))) as u32) << (k + 4);
+            for k in 0..GROUP {
+                hits |= self.may_have(window(group, k * EVERY)) << k;
             }
             while hits != 0 {
-                let place = at + hits.trailing_zeros() as usize;
+                let place = at + hits.trailing_zeros() as usize * EVERY;
                 if !each(place, window(text, place)) {
                     return;
                 }
                 hits &= hits - 1;
             }
-            at += STEP;
+            at += GROUP * EVERY;
         }
         while at + WINDOW <= text.len() {
             let key = window(text, at);
             if self.may_have(key) != 0 && !each(at, key) {
                 return;
             }
-            at += 1;
+            at += EVERY;
         }
     }
 }
@@ -246,20 +277,29 @@ fn packed(bytes: &[u8]) -> u32 {
         | length
 }
 
-/// The window of a pattern that is least likely in a log and shared with the fewest others.
-fn rarest(pattern: &[u8], taken: &HashMap<u32, u32>) -> (u32, u32) {
-    (0u32..)
-        .zip(pattern.windows(WINDOW).take(CONSIDERED))
-        .map(|(offset, bytes)| (offset, bytes, window(bytes, 0)))
-        .min_by_key(|(_, bytes, key)| {
+/// Where in a pattern the `count` neighbouring windows begin that are least likely in a log and
+/// shared with the fewest other patterns; takes them.
+fn rarest(pattern: &[u8], count: usize, taken: &mut HashMap<u32, u32>) -> usize {
+    let costs: Vec<u32> = pattern
+        .windows(WINDOW)
+        .take(CONSIDERED)
+        .map(|bytes| {
             let common: u32 = bytes.iter().map(|byte| commonness(*byte)).sum();
             // Runs of one character (rulers, zeros) are everywhere.
             let run = bytes.windows(2).filter(|pair| pair[0] == pair[1]).count() as u32;
-            let shared = taken.get(key).copied().unwrap_or(0).min(64);
-            common + run * run * 8 + shared * 8
+            let shared = taken.get(&window(bytes, 0)).copied().unwrap_or(0);
+            common + run * run * 8 + shared.min(64) * 8
         })
-        .map(|(offset, _, key)| (offset, key))
-        .expect("a pattern has at least one window")
+        .collect();
+    let best = costs
+        .windows(count)
+        .enumerate()
+        .min_by_key(|(_, costs)| costs.iter().sum::<u32>())
+        .map_or(0, |(offset, _)| offset);
+    for offset in best..best + count {
+        *taken.entry(window(pattern, offset)).or_default() += 1;
+    }
+    best
 }
 
 /// How common a byte is in logs, roughly.
