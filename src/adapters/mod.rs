@@ -6,3 +6,6 @@
 
 pub mod memory_store;
 pub mod sqlite;
+
+#[cfg(test)]
+mod store_contract;
