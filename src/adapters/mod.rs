@@ -7,6 +7,11 @@
 pub mod backoff;
 pub mod clock;
 pub mod http;
+pub mod memory_store;
 pub mod registry;
 pub mod secrets;
+pub mod sqlite;
 pub mod webhook;
+
+#[cfg(test)]
+mod store_contract;

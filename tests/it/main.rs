@@ -7,5 +7,6 @@
 mod http;
 mod registry;
 mod registry_login;
+mod store;
 mod support;
 mod webhook;

@@ -367,6 +367,10 @@ impl Stage for Docker {
         Some("docker")
     }
 
+    fn uses_engine(&self) -> bool {
+        true
+    }
+
     fn check(&self, cx: &CheckContext<'_>, diagnostics: &mut Vec<Diagnostic>) {
         for image in
             std::iter::once(&self.image).chain(self.before.iter().map(|before| &before.image))
