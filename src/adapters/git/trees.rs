@@ -188,18 +188,24 @@ fn lay(repo: &Repository, sha: &str, into: &Path) -> Result<(), WorkspaceError> 
         tv_sec: commit.time().seconds(),
         tv_nsec: 0,
     };
-    let mut layout = Layout {
+    let layout = Layout {
         repo,
         odb: repo.odb().map_err(fail)?,
         times: Timestamps {
             last_access: time,
             last_modification: time,
         },
-        entries: 0,
     };
-    let dir = files::open_root(into)?;
     let tree = commit.tree().map_err(fail)?;
-    layout.level(&tree, dir.as_fd(), &mut PathBuf::new(), 0)?;
+    let entries = count(repo, &tree, &mut HashMap::new(), 0)?;
+    if entries > MAX_ENTRIES {
+        return Err(broken(
+            format!("laying out commit {sha}"),
+            format!("it has more than {MAX_ENTRIES} entries"),
+        ));
+    }
+    let dir = files::open_root(into)?;
+    layout.level(&tree, dir.as_fd(), &mut PathBuf::new())?;
     let mode = Mode::from_raw_mode(0o755);
     fchmod(&dir, mode)
         .and_then(|()| futimens(&dir, &layout.times))
@@ -210,32 +216,51 @@ struct Layout<'repo> {
     repo: &'repo Repository,
     odb: Odb<'repo>,
     times: Timestamps,
-    entries: u64,
+}
+
+/// The number of entries of a directory and all below it. Counts each directory object once, so
+/// that a commit which repeats one directory a billion times is refused before it fills the disk.
+fn count(
+    repo: &Repository,
+    tree: &Tree<'_>,
+    known: &mut HashMap<Oid, u64>,
+    depth: usize,
+) -> Result<u64, WorkspaceError> {
+    if let Some(count) = known.get(&tree.id()) {
+        return Ok(*count);
+    }
+    let mut total = 0u64;
+    for entry in tree {
+        total = total.saturating_add(1);
+        if entry.filemode() == 0o040_000 {
+            let at = || String::from_utf8_lossy(entry.name_bytes()).into_owned();
+            if depth > files::MAX_DEPTH {
+                let message = format!("is nested deeper than {} directories", files::MAX_DEPTH);
+                return Err(refused(at(), message));
+            }
+            let inner = repo
+                .find_tree(entry.id())
+                .map_err(|e| broken(format!("reading {}", at()), e.message()))?;
+            total = total.saturating_add(count(repo, &inner, known, depth + 1)?);
+        }
+    }
+    known.insert(tree.id(), total);
+    Ok(total)
 }
 
 impl Layout<'_> {
     fn level(
-        &mut self,
+        &self,
         tree: &Tree<'_>,
         dir: BorrowedFd<'_>,
         at: &mut PathBuf,
-        depth: usize,
     ) -> Result<(), WorkspaceError> {
-        if depth > files::MAX_DEPTH {
-            let message = format!("is nested deeper than {} directories", files::MAX_DEPTH);
-            return Err(refused(&*at, message));
-        }
         for entry in tree {
             let name = OsStr::from_bytes(entry.name_bytes());
             at.push(name);
             check_name(name, at)?;
-            self.entries += 1;
-            if self.entries > MAX_ENTRIES {
-                let message = format!("is beyond the {MAX_ENTRIES} entries a commit may have");
-                return Err(refused(&*at, message));
-            }
             match entry.filemode() {
-                0o040_000 => self.subdir(entry.id(), dir, name, at, depth)?,
+                0o040_000 => self.subdir(entry.id(), dir, name, at)?,
                 0o160_000 => self.empty(dir, name, at)?,
                 mode => self.leaf(entry.id(), mode, dir, name, at)?,
             }
@@ -245,12 +270,11 @@ impl Layout<'_> {
     }
 
     fn subdir(
-        &mut self,
+        &self,
         id: Oid,
         dir: BorrowedFd<'_>,
         name: &OsStr,
         at: &mut PathBuf,
-        depth: usize,
     ) -> Result<(), WorkspaceError> {
         let tree = self
             .repo
@@ -259,7 +283,7 @@ impl Layout<'_> {
         let fail = |at: &Path, e| broken(format!("writing {}", at.display()), e);
         mkdirat(dir, name, Mode::RWXU).map_err(|e| fail(at, e))?;
         let inner = files::open_dir(dir, name).map_err(|e| fail(at, e))?;
-        self.level(&tree, inner.as_fd(), at, depth + 1)?;
+        self.level(&tree, inner.as_fd(), at)?;
         fchmod(&inner, Mode::from_raw_mode(0o755))
             .and_then(|()| futimens(&inner, &self.times))
             .map_err(|e| fail(at, e))

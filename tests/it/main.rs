@@ -1,0 +1,4 @@
+//! Tests that need real components: a container engine, a registry, a git server.
+
+mod git;
+mod support;
