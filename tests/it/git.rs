@@ -1,4 +1,4 @@
 //! The git adapters against real repositories and a real git server.
 
-// mod remote;
+mod remote;
 mod workspace;

@@ -80,7 +80,8 @@ impl Session {
     }
 
     fn open(&self) -> Result<Repository, Fail> {
-        let repo = match Repository::open_bare(&self.mirror) {
+        // Not `open_bare`: that does not look at the border of a shallow repository.
+        let repo = match Repository::open(&self.mirror) {
             Ok(repo) => repo,
             Err(error) if error.code() == ErrorCode::NotFound && !self.mirror.exists() => {
                 self.create()?
@@ -221,7 +222,11 @@ impl Session {
 
     /// Tip and files, for [`crate::ports::vcs::VcsReader::snapshot`].
     pub(super) fn snapshot(&self, repo: &Repository, paths: &[String]) -> Result<Snapshot, Fail> {
-        self.renew(repo);
+        if Self::is_worn(repo)
+            && let Some(Ok(())) = self.watch.while_owned(|| files::remove(&self.mirror))
+        {
+            return self.snapshot(&self.open()?, paths);
+        }
         let tip = self.tip(repo, None)?;
         let mut files = std::collections::BTreeMap::new();
         for path in paths {
@@ -242,16 +247,12 @@ impl Session {
         })
     }
 
-    /// Forgets what was fetched when there are too many packs, so that the next fetch is a new one.
-    fn renew(&self, repo: &Repository) {
+    /// Whether so many fetches have piled up that a new mirror is better. Commits that were made
+    /// and not pushed go with the old one, which their writers see as a race.
+    fn is_worn(repo: &Repository) -> bool {
         let packs = std::fs::read_dir(repo.path().join("objects/pack"))
             .map_or(0, |entries| entries.flatten().count() / 2);
-        if packs > MAX_PACKS
-            && let Some(Ok(())) = self.watch.while_owned(|| files::remove(&self.mirror))
-        {
-            // Failing here shows as a broken mirror, which is handled.
-            let _ = self.create();
-        }
+        packs > MAX_PACKS
     }
 
     /// The blob and mode of a file of a commit; `None` if it is not there.
