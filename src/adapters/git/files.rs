@@ -26,7 +26,7 @@ const MAX_BYTES: u64 = 256 << 30;
 /// No directory is nested deeper than this.
 pub(super) const MAX_DEPTH: usize = 200;
 /// Files up to this size are copied by one read and one write, the cheapest way for them.
-const SMALL: u64 = 64 << 10;
+pub(super) const SMALL: u64 = 64 << 10;
 
 /// An error about one path.
 pub(super) fn refused(path: impl Into<PathBuf>, message: impl Into<String>) -> WorkspaceError {
@@ -179,11 +179,13 @@ pub(super) fn too_large(path: &Path, limit: u64) -> WorkspaceError {
     refused(path, format!("is larger than {}", human_bytes(limit)))
 }
 
-fn size(stat: &Stat) -> u64 {
+/// The size of a file.
+pub(super) fn size(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-fn times(stat: &Stat) -> Timestamps {
+/// The modification time, to be set on a copy.
+pub(super) fn times(stat: &Stat) -> Timestamps {
     let time = Timespec {
         tv_sec: stat.st_mtime,
         tv_nsec: stat.st_mtime_nsec as _,
@@ -192,6 +194,16 @@ fn times(stat: &Stat) -> Timestamps {
         last_access: time,
         last_modification: time,
     }
+}
+
+/// The mode of a file's copy: its owner must be able to write it.
+pub(super) fn file_mode(stat: &Stat) -> Mode {
+    Mode::from_raw_mode(stat.st_mode & 0o777 | 0o200)
+}
+
+/// The mode of a directory's copy: its owner must be able to enter and write it.
+pub(super) fn dir_mode(stat: &Stat) -> Mode {
+    Mode::from_raw_mode(stat.st_mode & 0o777 | 0o700)
 }
 
 /// Copies files and directories with their mode and modification time.
@@ -256,20 +268,33 @@ impl Copy {
                 continue;
             }
             at.push(name);
-            let kind = match entry.file_type() {
-                FileType::Unknown => statat(from, name, AtFlags::SYMLINK_NOFOLLOW)
-                    .map(|stat| FileType::from_raw_mode(stat.st_mode))
-                    .map_err(|e| broken(format!("reading {}", at.display()), e))?,
-                kind => kind,
-            };
-            if kind == FileType::Directory {
-                self.subdir(from, to, name, at, depth)?;
-            } else {
-                self.leaf(from, to, name, kind, at)?;
-            }
+            self.entry(from, to, name, entry.file_type(), at, depth)?;
             at.pop();
         }
         Ok(())
+    }
+
+    /// Copies one entry of a directory, with all below it.
+    pub(super) fn entry(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &OsStr,
+        kind: FileType,
+        at: &mut PathBuf,
+        depth: usize,
+    ) -> Result<(), WorkspaceError> {
+        let kind = match kind {
+            FileType::Unknown => statat(from, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map(|stat| FileType::from_raw_mode(stat.st_mode))
+                .map_err(|e| broken(format!("reading {}", at.display()), e))?,
+            kind => kind,
+        };
+        if kind == FileType::Directory {
+            self.subdir(from, to, name, at, depth)
+        } else {
+            self.leaf(from, to, name, kind, at)
+        }
     }
 
     fn subdir(
@@ -286,9 +311,7 @@ impl Copy {
         self.count(at, 0)?;
         let target = make_dir(to, name, at)?;
         self.level(source.as_fd(), target.as_fd(), at, depth + 1)?;
-        // The owner must be able to write and enter whatever the source's mode is.
-        let mode = Mode::from_raw_mode(stat.st_mode & 0o777 | 0o700);
-        fchmod(&target, mode).map_err(|e| fail(at, e))?;
+        fchmod(&target, dir_mode(&stat)).map_err(|e| fail(at, e))?;
         if self.merge {
             return Ok(());
         }
@@ -380,7 +403,7 @@ impl Copy {
         to: BorrowedFd<'_>,
         name: &OsStr,
     ) -> Result<(), Errno> {
-        let mode = Mode::from_raw_mode(stat.st_mode & 0o777 | 0o200);
+        let mode = file_mode(stat);
         let target = self.replacing(to, name, || openat(to, name, CREATE, mode))?;
         let size = size(stat);
         if size > SMALL {

@@ -9,6 +9,8 @@ use async_trait::async_trait;
 use git2::Repository;
 
 use super::files::{self, Copy, broken, refused};
+use super::refresh::refresh;
+use super::spares::Spares;
 use super::trees::Trees;
 use super::{artifacts, facts};
 use crate::base::Commit;
@@ -27,6 +29,7 @@ struct Inner {
     // libgit2 objects of one repository are not to be used by two threads at once.
     repo: Mutex<Repository>,
     trees: Trees,
+    spares: Spares,
 }
 
 impl GitWorkspace {
@@ -53,6 +56,7 @@ impl GitWorkspace {
             root: root.components().collect(),
             git_dir: repo.path().to_owned(),
             trees: Trees::new(state.join("trees")),
+            spares: Spares::default(),
             state,
             repo: Mutex::new(repo),
         };
@@ -98,14 +102,37 @@ impl Inner {
         stage: &str,
         tree: Option<&Path>,
     ) -> Result<Scratch, WorkspaceError> {
-        let path = self.run_dir("work", run).join(files::component(stage));
-        make_empty(&path).map_err(|e| broken(format!("making {}", path.display()), e))?;
-        match tree {
-            None => {}
-            Some(tree) if tree == self.root => self.copy_worktree(&path)?,
-            Some(tree) => Copy::new().dir(tree, &path)?,
+        let run_dir = self.run_dir("work", run);
+        let path = run_dir.join(files::component(stage));
+        if tree == Some(&self.root) {
+            make_empty(&path).map_err(|e| broken(format!("making {}", path.display()), e))?;
+            self.copy_worktree(&path)?;
+            return Ok(Scratch { path });
         }
+        if !self.reuse(&run_dir, &path, tree) {
+            make_empty(&path).map_err(|e| broken(format!("making {}", path.display()), e))?;
+            if let Some(tree) = tree {
+                Copy::new().dir(tree, &path)?;
+            }
+        }
+        self.spares.lend(&path, tree);
         Ok(Scratch { path })
+    }
+
+    /// Makes the scratch out of one that an earlier stage of the run gave back. Whatever goes wrong
+    /// is only a reason to make a new one.
+    fn reuse(&self, run_dir: &Path, path: &Path, tree: Option<&Path>) -> bool {
+        let Some(spare) = self.spares.take(run_dir, tree) else {
+            return false;
+        };
+        // What an earlier attempt left is in the way.
+        let renamed = std::fs::rename(&spare, path)
+            .or_else(|_| files::remove(path).and_then(|()| std::fs::rename(&spare, path)));
+        if renamed.is_err() {
+            let _ = files::remove(&spare);
+            return false;
+        }
+        refresh(tree, path).is_ok()
     }
 
     /// Copies what a commit of everything would hold: not `.git`, not the state directory, and no
@@ -259,7 +286,8 @@ impl Workspace for GitWorkspace {
         // What cannot be removed now is removed by the next attempt or with the run.
         let _ = self
             .blocking(move |inner| {
-                if scratch.path.starts_with(inner.state.join("work")) {
+                let ours = scratch.path.starts_with(inner.state.join("work"));
+                if ours && !inner.spares.keep(&scratch.path) {
                     let _ = files::remove(&scratch.path);
                 }
                 Ok(())
@@ -270,7 +298,8 @@ impl Workspace for GitWorkspace {
     async fn sweep(&self, run: &str) {
         let path = self.inner.run_dir("work", run);
         let _ = self
-            .blocking(move |_| {
+            .blocking(move |inner| {
+                inner.spares.forget(&path);
                 let _ = files::remove(&path);
                 Ok(())
             })
