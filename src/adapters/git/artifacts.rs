@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use rustix::fs::{Dir, FileType};
 
-use super::files::{self, Copy, broken, refused};
+use super::copy::Copy;
+use super::files::{self, broken, refused};
 use crate::ports::workspace::WorkspaceError;
 
 /// The most files one stage may hand on.
@@ -110,7 +111,7 @@ fn literal_prefix(pattern: &str) -> PathBuf {
         .components()
         .take_while(|part| {
             let special = |byte: &u8| b"*?[]{}\\!".contains(byte);
-            !part.as_os_str().as_bytes().iter().any(|b| special(b))
+            !part.as_os_str().as_bytes().iter().any(special)
         })
         .collect()
 }

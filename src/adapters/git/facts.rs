@@ -220,10 +220,9 @@ pub(super) fn changed(
         .map_err(|e| broken(format!("comparing {from} with {to}"), e.message()))?;
     let mut paths = BTreeSet::new();
     for delta in diff.deltas() {
-        for path in [delta.old_file().path_bytes(), delta.new_file().path_bytes()] {
-            if let Some(path) = path {
-                paths.insert(String::from_utf8_lossy(path).into_owned());
-            }
+        let both = [delta.old_file().path_bytes(), delta.new_file().path_bytes()];
+        for path in both.into_iter().flatten() {
+            paths.insert(String::from_utf8_lossy(path).into_owned());
         }
     }
     Ok(Some(paths.into_iter().collect()))

@@ -6,6 +6,7 @@
 
 mod address;
 mod artifacts;
+mod copy;
 mod facts;
 mod files;
 mod lock;

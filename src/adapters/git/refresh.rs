@@ -15,7 +15,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::files::{self, Copy, broken, refused};
+use super::copy::{self, Copy};
+use super::files::{self, broken, refused};
 use crate::ports::workspace::WorkspaceError;
 
 /// Makes `to` an exact copy of `from`, or empty if `from` is absent.
@@ -191,9 +192,9 @@ impl Refresh {
             return Ok(false);
         }
         self.level(source.as_fd(), target.as_fd(), at, depth + 1)?;
-        let mode = files::dir_mode(&wanted);
+        let mode = copy::dir_mode(&wanted);
         fchmod(&target, mode)
-            .and_then(|()| futimens(&target, &files::times(&wanted)))
+            .and_then(|()| futimens(&target, &copy::times(&wanted)))
             .map_err(|e| fail(at, e))?;
         Ok(true)
     }
@@ -211,12 +212,12 @@ impl Refresh {
             return Ok(false);
         };
         let (wanted, there) = (fstat(&source)?, fstat(&target)?);
-        let size = files::size(&wanted);
+        let size = copy::size(&wanted);
         // Somebody may keep a second name of the file, and write to it later.
         if there.st_nlink != 1
             || there.st_uid != wanted.st_uid
             || there.st_size != wanted.st_size
-            || size > files::SMALL
+            || size > copy::SMALL
             || FileType::from_raw_mode(there.st_mode) != FileType::RegularFile
         {
             return Ok(false);
@@ -228,12 +229,12 @@ impl Refresh {
         if self.ours[..ours] != self.theirs[..theirs] {
             return Ok(false);
         }
-        let mode = files::file_mode(&wanted);
+        let mode = copy::file_mode(&wanted);
         if there.st_mode & 0o7777 != mode.as_raw_mode() {
             fchmod(&target, mode)?;
         }
         if there.st_mtime != wanted.st_mtime || there.st_mtime_nsec != wanted.st_mtime_nsec {
-            futimens(&target, &files::times(&wanted))?;
+            futimens(&target, &copy::times(&wanted))?;
         }
         Ok(true)
     }

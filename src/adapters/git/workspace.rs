@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use git2::Repository;
 
-use super::files::{self, Copy, broken, refused};
+use super::copy::Copy;
+use super::files::{self, broken, refused};
 use super::refresh::refresh;
 use super::spares::Spares;
 use super::trees::Trees;

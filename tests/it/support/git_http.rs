@@ -1,5 +1,9 @@
 //! A git server over HTTP: `git http-backend` behind a tiny HTTP/1.1 server that asks for a token
 //! and can misbehave on request.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests look at real files and run real programs"
+)]
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -168,6 +172,12 @@ struct Request {
     body: Vec<u8>,
 }
 
+struct Response {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
 impl Request {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers
@@ -235,8 +245,14 @@ impl Shared {
                     hook();
                 }
             }
-            let (status, headers, body) = self.backend(&request)?;
-            respond(&mut stream, status, &headers, &body, cut)?;
+            let answer = self.backend(&request)?;
+            respond(
+                &mut stream,
+                answer.status,
+                &answer.headers,
+                &answer.body,
+                cut,
+            )?;
             if cut {
                 return Ok(());
             }
@@ -256,7 +272,7 @@ impl Shared {
     }
 
     /// Runs the request through CGI.
-    fn backend(&self, request: &Request) -> std::io::Result<(u16, Vec<(String, String)>, Vec<u8>)> {
+    fn backend(&self, request: &Request) -> std::io::Result<Response> {
         let mut command = Command::new("git");
         command
             .arg("http-backend")
@@ -308,7 +324,11 @@ impl Shared {
             }
         }
         let body = text.get(end + 4..).unwrap_or_default().to_vec();
-        Ok((status, headers, body))
+        Ok(Response {
+            status,
+            headers,
+            body,
+        })
     }
 }
 

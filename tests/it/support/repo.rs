@@ -1,4 +1,8 @@
 //! Makes git repositories with the `git` program, with commits that come out the same every time.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests look at real files and run real programs"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
