@@ -101,17 +101,27 @@ impl Session {
     /// Makes a mirror, with settings that beat those of the user's configuration: the address is
     /// the one that was asked for, and a redirect never leads a credential to another host.
     fn create(&self) -> Result<Repository, Fail> {
+        // Put in place only when complete: a mirror without these settings must not exist.
+        let new = self.mirror.with_extension("new");
+        let system = |error: std::io::Error| self.broken(&format!("making its mirror: {error}"));
+        files::remove(&new).map_err(system)?;
         let mut options = RepositoryInitOptions::new();
         options.bare(true).external_template(false);
-        let repo = Repository::init_opts(&self.mirror, &options)?;
-        let mut config = repo.config()?;
+        let mut config = Repository::init_opts(&new, &options)?.config()?;
         config.set_bool("http.followRedirects", false)?;
         if matches!(self.address, Address::Http { .. }) {
             let url = &self.remote.url;
             config.set_str(&format!("url.{url}.insteadOf"), url)?;
             config.set_str(&format!("url.{url}.pushInsteadOf"), url)?;
         }
-        Ok(repo)
+        let placed = self
+            .watch
+            .while_owned(|| std::fs::rename(&new, &self.mirror));
+        match placed {
+            Some(placed) => placed.map_err(system)?,
+            None => return Err(self.broken("given up").into()),
+        }
+        Ok(Repository::open(&self.mirror)?)
     }
 
     /// Opens the remote repository itself if it is on this machine.
@@ -426,8 +436,11 @@ impl Session {
             .split_once("http status code: ")
             .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next())
             .and_then(|digits| digits.parse::<u16>().ok());
-        if error.code() == ErrorCode::Auth {
-            return self.denied(message).into();
+        match error.code() {
+            ErrorCode::Auth => return self.denied(message).into(),
+            // Only the bound on a transfer stops it while somebody waits.
+            ErrorCode::User => return self.content("it sends more than 4 GiB").into(),
+            _ => {}
         }
         match status {
             Some(401 | 403) => {

@@ -100,7 +100,9 @@ impl Trees {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let used = Instant::now();
         held.insert(sha.to_owned(), Held { lock, used });
-        self.prune(&mut held);
+        // Removing takes long, and lookups must not wait for it.
+        drop(held);
+        self.prune();
         Ok(path)
     }
 
@@ -132,9 +134,19 @@ impl Trees {
         file.write_all(self.boot.as_bytes()).map_err(|e| fail(&e))
     }
 
+    /// Whether this process uses a tree; if not, its hold on the tree ends.
+    fn keeps(&self, sha: &str) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = held.get(sha).is_some_and(|own| own.used.elapsed() < IN_USE);
+        if !used {
+            held.remove(sha);
+        }
+        used
+    }
+
     /// Removes trees that are neither among the newest nor used by a live process. Failing to
     /// remove one only costs space, so errors are ignored.
-    fn prune(&self, held: &mut HashMap<String, Held>) {
+    fn prune(&self) {
         let Ok(entries) = std::fs::read_dir(&self.dir) else {
             return;
         };
@@ -154,13 +166,9 @@ impl Trees {
         }
         trees.sort_unstable_by(|a, b| b.cmp(a));
         for (_, sha) in trees.into_iter().skip(KEPT) {
-            if held
-                .get(&sha)
-                .is_some_and(|own| own.used.elapsed() < IN_USE)
-            {
+            if self.keeps(&sha) {
                 continue;
             }
-            held.remove(&sha);
             let lock_path = self.dir.join(format!("{sha}.lock"));
             let Ok(Some(lock)) = FileLock::try_exclusive(&lock_path) else {
                 continue;

@@ -24,7 +24,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            idle: Duration::from_secs(60),
+            // A hook on the other side may be silent for a while.
+            idle: Duration::from_secs(120),
             total: Duration::from_secs(30 * 60),
         }
     }

@@ -217,6 +217,38 @@ async fn credentials_do_not_follow_redirects() {
 }
 
 #[tokio::test]
+async fn configuration_does_not_change_the_address() {
+    let s = setup();
+    let parent = s.snapshot().await.commit;
+    let config = s.mirrors().pop().expect("mirror").join("config");
+    let nowhere = "[url \"http://127.0.0.1:1/\"]\n\tinsteadOf = http://127.0.0.1\n\
+                   \tpushInsteadOf = http://127.0.0.1\n";
+    let text = std::fs::read_to_string(&config).expect("read") + nowhere;
+    std::fs::write(&config, text).expect("write");
+    assert_eq!(s.snapshot().await.commit, parent);
+    let commit = s
+        .remotes
+        .commit(&s.remote, &edit(&parent, &[("x", "")]))
+        .await
+        .expect("x");
+    let pushed = s.remotes.push(&s.remote, &commit).await.expect("push");
+    assert_eq!(pushed, PushOutcome::Pushed);
+    // One that cannot be overruled is an error, not another address.
+    let url = &s.remote.url;
+    let exact = format!("[url \"http://127.0.0.1:1/\"]\n\tinsteadOf = {url}\n");
+    let text = std::fs::read_to_string(&config)
+        .expect("read")
+        .replace("insteadOf = http", "x = h");
+    std::fs::write(&config, text + &exact).expect("write");
+    let error = s
+        .remotes
+        .snapshot(&s.remote, &[])
+        .await
+        .expect_err("changed");
+    assert!(error.to_string().contains("configuration"), "{error}");
+}
+
+#[tokio::test]
 async fn an_unknown_certificate_is_not_trusted() {
     let dir = tempfile::tempdir().expect("dir");
     let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("port");
