@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::refresh::is_light;
 
-/// How many copies of a run wait; more than that never run at once on one machine.
+/// How many copies of one tree wait in a run; more than that never run at once on one machine.
 const MAX_IDLE: usize = 64;
 /// Heavier copies are removed at once: most of what is in them would be removed anyway, and the
 /// space is needed.
@@ -57,7 +57,12 @@ impl Spares {
         else {
             return false;
         };
-        let waiting = self.with(|state| state.idle.get(run_dir).map_or(0, Vec::len));
+        let waiting = self.with(|state| {
+            let idle = state.idle.get(run_dir);
+            idle.map_or(0, |idle| {
+                idle.iter().filter(|(kind, _)| *kind == of).count()
+            })
+        });
         if waiting >= MAX_IDLE || !is_light(path, MAX_ENTRIES, MAX_BYTES) {
             return false;
         }
