@@ -15,3 +15,4 @@ pub mod webhook;
 
 #[cfg(test)]
 mod store_contract;
+pub mod git;

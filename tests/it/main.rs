@@ -10,3 +10,6 @@ mod registry_login;
 mod store;
 mod support;
 mod webhook;
+//! Tests that need real components: a container engine, a registry, a git server.
+
+mod git;

@@ -2,3 +2,7 @@
 
 pub mod faulty;
 pub mod registry;
+//! What several areas of tests share.
+
+pub mod git_http;
+pub mod repo;
