@@ -1,0 +1,4 @@
+//! Tests against real components.
+
+mod docker_engine;
+mod support;
