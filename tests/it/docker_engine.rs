@@ -14,11 +14,16 @@ use pipewright::ports::registry::{Login, Target};
 use pipewright::ports::{ProgressState, Retry, Silent};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::docker::{Kept, LABEL, PASSWORD, Registry, context, engine, unique, write};
+use crate::support::docker::{
+    Kept, LABEL, Mine, PASSWORD, Proxy, Registry, context, engine, unique, write,
+};
 
 const GRACE: Duration = Duration::from_secs(5);
 
-fn request(root: &Path) -> BuildRequest {
+/// Held by tests that empty the builder's cache and by those that count on it.
+static CACHE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+fn request(root: &Path, mine: &Mine) -> BuildRequest {
     BuildRequest {
         context: root.to_owned(),
         dockerfile: "Dockerfile".into(),
@@ -26,7 +31,7 @@ fn request(root: &Path) -> BuildRequest {
         platform: None,
         args: BTreeMap::new(),
         secrets: BTreeMap::new(),
-        labels: BTreeMap::from([(LABEL.to_owned(), "build".to_owned())]),
+        labels: map(&[(LABEL, &mine.label)]),
         tags: Vec::new(),
         cache_from: Vec::new(),
         inline_cache: false,
@@ -42,11 +47,10 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn spec(image: &str, command: &[&str]) -> ContainerSpec {
-    let name = unique("box");
+fn spec(mine: &Mine, image: &str, command: &[&str]) -> ContainerSpec {
     ContainerSpec {
-        labels: map(&[(LABEL, &name)]),
-        name,
+        labels: map(&[(LABEL, &mine.label)]),
+        name: unique("box"),
         image: image.to_owned(),
         command: Some(command.iter().map(|part| (*part).to_owned()).collect()),
         network: Some(Network::None),
@@ -55,20 +59,27 @@ fn spec(image: &str, command: &[&str]) -> ContainerSpec {
 }
 
 /// An image with busybox under every name a test uses.
-async fn busybox(docker: &Docker) -> String {
+async fn busybox(docker: &Docker, mine: &Mine) -> String {
     let root = context(&[(
         "Dockerfile",
         "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"/bin\"]\n",
     )]);
     docker
-        .build(&request(root.path()), &Silent, &CancellationToken::new())
+        .build(
+            &request(root.path(), mine),
+            &Silent,
+            &CancellationToken::new(),
+        )
         .await
         .expect("a busybox image")
 }
 
 /// Runs a command in an image and returns what it printed.
-async fn output_of(docker: &Docker, image: &str, command: &[&str]) -> String {
-    let id = docker.create(&spec(image, command)).await.expect("created");
+async fn output_of(docker: &Docker, mine: &Mine, image: &str, command: &[&str]) -> String {
+    let id = docker
+        .create(&spec(mine, image, command))
+        .await
+        .expect("created");
     let kept = Kept::default();
     let code = docker
         .run(&id, None, &kept, GRACE, &CancellationToken::new())
@@ -81,6 +92,7 @@ async fn output_of(docker: &Docker, image: &str, command: &[&str]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_honours_everything_it_is_asked() {
     let docker = engine().await;
+    let mine = Mine::new("asked");
     let tag = format!("{}:v1", unique("full"));
     let nonce = unique("nonce");
     let root = context(&[
@@ -104,7 +116,7 @@ async fn a_build_honours_everything_it_is_asked() {
         ("nonce", &nonce),
     ]);
     let secret = "s3cr3t-of-the-build-0123456789";
-    let mut build = request(root.path());
+    let mut build = request(root.path(), &mine);
     build.dockerfile = "app/Dockerfile".into();
     build.target = Some("base".to_owned());
     build.args = map(&[("GREETING", "hello there")]);
@@ -138,8 +150,7 @@ async fn a_build_honours_everything_it_is_asked() {
         "{steps:?}"
     );
 
-    let found = output_of(
-        &docker,
+    let found = output_of(&docker, &mine,
         &id,
         &["/bin/busybox", "sh", "-c", "cat /greeting; cd /src; /bin/busybox find . | /bin/busybox sort; /bin/busybox cat nonce; cat /sum"],
     )
@@ -178,22 +189,34 @@ fn docker_command(arguments: &[&str]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_inputs_give_equal_ids_and_the_times_of_the_request() {
     let docker = engine().await;
+    let mine = Mine::new("request");
+    let _cache = CACHE.lock().await;
     let nonce = unique("same");
     let dockerfile = "FROM scratch\nCOPY busybox nonce /\nENV A=1\nCMD [\"/busybox\"]\n";
     let mut ids = Vec::new();
-    for salt in ["a", "b"] {
-        // Another directory, other times, another cache: an unused argument that names no step
-        // would be cached, so the salt goes into a stage that is thrown away.
-        let root = context(&[
-            ("Dockerfile", dockerfile),
-            ("nonce", &nonce),
-            (".dockerignore", "salt"),
-            ("salt", salt),
-        ]);
+    for _ in 0..2 {
+        // Another directory, other times, and nothing left of the build before.
+        let root = context(&[("Dockerfile", dockerfile), ("nonce", &nonce)]);
+        docker_command(&["builder", "prune", "--all", "--force"]);
+        let kept = Kept::default();
         let id = docker
-            .build(&request(root.path()), &Silent, &CancellationToken::new())
+            .build(
+                &request(root.path(), &mine),
+                &kept,
+                &CancellationToken::new(),
+            )
             .await
             .expect("built");
+        let copied = |state| {
+            let steps = kept.progress();
+            steps
+                .iter()
+                .any(|step| step.label.contains("COPY") && step.state == state)
+        };
+        assert!(copied(ProgressState::Done) && !copied(ProgressState::Cached));
+        if ids.is_empty() {
+            docker_command(&["rmi", "--force", &id]);
+        }
         ids.push(id);
     }
     assert_eq!(ids[0], ids[1]);
@@ -217,6 +240,8 @@ async fn equal_inputs_give_equal_ids_and_the_times_of_the_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn builds_that_share_a_context_send_it_once() {
     let docker = engine().await;
+    let mine = Mine::new("once");
+    let _cache = CACHE.lock().await;
     let nonce = unique("shared");
     let files: Vec<(String, String)> = (0..4)
         .map(|n| {
@@ -235,7 +260,7 @@ async fn builds_that_share_a_context_send_it_once() {
     let before = docker.uploads();
     let cancel = CancellationToken::new();
     let builds = (0..4).map(|n| {
-        let mut build = request(root.path());
+        let mut build = request(root.path(), &mine);
         build.dockerfile = format!("{n}.Dockerfile").into();
         let (docker, cancel) = (docker.clone(), cancel.clone());
         tokio::spawn(async move { docker.build(&build, &Silent, &cancel).await })
@@ -249,7 +274,7 @@ async fn builds_that_share_a_context_send_it_once() {
     assert_eq!(ids.len(), 4);
     assert_eq!(docker.uploads() - before, 1, "one upload for four builds");
     // A later build of the unchanged context sends nothing.
-    let mut again = request(root.path());
+    let mut again = request(root.path(), &mine);
     again.dockerfile = "0.Dockerfile".into();
     again.labels.insert("again".to_owned(), nonce);
     docker.build(&again, &Silent, &cancel).await.expect("built");
@@ -259,13 +284,18 @@ async fn builds_that_share_a_context_send_it_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_step_fails_the_build_with_its_log() {
     let docker = engine().await;
+    let mine = Mine::new("log");
     let root = context(&[(
         "Dockerfile",
         "FROM scratch\nCOPY busybox /\nRUN [\"/busybox\", \"sh\", \"-c\", \"echo to stdout; echo to stderr >&2; exit 7\"]\n",
     )]);
     let kept = Kept::default();
     let error = docker
-        .build(&request(root.path()), &kept, &CancellationToken::new())
+        .build(
+            &request(root.path(), &mine),
+            &kept,
+            &CancellationToken::new(),
+        )
         .await
         .expect_err("it fails");
     assert!(
@@ -288,6 +318,7 @@ async fn a_failing_step_fails_the_build_with_its_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_a_dockerfile_is_said() {
     let docker = engine().await;
+    let mine = Mine::new("said");
     for (text, expected) in [
         ("FROM scratch\nNONSENSE x\n", "NONSENSE"),
         ("FROM scratch\nCOPY absent /\n", "absent"),
@@ -298,7 +329,11 @@ async fn what_is_wrong_with_a_dockerfile_is_said() {
     ] {
         let root = context(&[("Dockerfile", text)]);
         let error = docker
-            .build(&request(root.path()), &Silent, &CancellationToken::new())
+            .build(
+                &request(root.path(), &mine),
+                &Silent,
+                &CancellationToken::new(),
+            )
             .await
             .expect_err(text);
         assert!(
@@ -312,6 +347,7 @@ async fn what_is_wrong_with_a_dockerfile_is_said() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_build_ends_at_once_and_really() {
     let docker = engine().await;
+    let mine = Mine::new("really");
     let marker = unique("sleep");
     let root = context(&[(
         "Dockerfile",
@@ -323,7 +359,7 @@ async fn a_cancelled_build_ends_at_once_and_really() {
     let kept = std::sync::Arc::new(Kept::default());
     let build = {
         let (docker, cancel, kept) = (docker.clone(), cancel.clone(), kept.clone());
-        let request = request(root.path());
+        let request = request(root.path(), &mine);
         tokio::spawn(async move { docker.build(&request, &*kept, &cancel).await })
     };
     wait_for("the step to run", || async {
@@ -360,11 +396,16 @@ async fn wait_for<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() 
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_live_and_die() {
     let docker = engine().await;
-    let image = busybox(&docker).await;
+    let mine = Mine::new("die");
+    let image = busybox(&docker, &mine).await;
     let cancel = CancellationToken::new();
 
-    let mut cat = spec(&image, &["sh", "-c", "cat; echo $WHO at $PWD >&2; exit 3"]);
-    cat.stdin = Some("first\nlast".to_owned());
+    let mut cat = spec(
+        &mine,
+        &image,
+        &["sh", "-c", "cat; echo $WHO at $PWD >&2; exit 3"],
+    );
+    cat.stdin = Some("first\nlast\n".to_owned());
     cat.env = vec![(
         "WHO".to_owned(),
         pipewright::base::Text::Secret(Secret::new("nobody")),
@@ -377,7 +418,7 @@ async fn containers_live_and_die() {
         .run(&id, cat.stdin.as_deref(), &kept, GRACE, &cancel)
         .await;
     assert_eq!(code.expect("ran"), 3);
-    assert_eq!(kept.text(), "first\nlastnobody at /tmp\n");
+    assert_eq!(kept.text(), "first\nlast\nnobody at /tmp\n");
     let state = docker
         .container(&cat.name)
         .await
@@ -395,7 +436,7 @@ async fn containers_live_and_die() {
     docker.rename(&id, &renamed).await.expect("safe to repeat");
     assert_eq!(
         docker.tail(&renamed, 1).await.expect("tail"),
-        "lastnobody at /tmp\n"
+        "nobody at /tmp\n"
     );
     docker.remove(&id).await.expect("removed");
     docker.remove(&id).await.expect("absent is fine");
@@ -403,6 +444,7 @@ async fn containers_live_and_die() {
     assert!(docker.container(&id).await.expect("answers").is_none());
 
     let polite = spec(
+        &mine,
         &image,
         &[
             "sh",
@@ -439,6 +481,7 @@ async fn containers_live_and_die() {
     docker.remove(&id).await.expect("removed");
 
     let stubborn = spec(
+        &mine,
         &image,
         &[
             "sh",
@@ -474,9 +517,10 @@ async fn containers_live_and_die() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_created_or_started_is_refused() {
     let docker = engine().await;
-    let image = busybox(&docker).await;
+    let mine = Mine::new("refused");
+    let image = busybox(&docker, &mine).await;
     let error = docker
-        .create(&spec("pwtest-absent:none", &["x"]))
+        .create(&spec(&mine, "pwtest-absent:none", &["x"]))
         .await
         .expect_err("no image");
     assert!(
@@ -484,7 +528,7 @@ async fn what_cannot_be_created_or_started_is_refused() {
         "{error:?}"
     );
 
-    let bad = spec(&image, &["/no/such/program"]);
+    let bad = spec(&mine, &image, &["/no/such/program"]);
     let id = docker.create(&bad).await.expect("created");
     let error = docker
         .run(&id, None, &Silent, GRACE, &CancellationToken::new())
@@ -503,7 +547,7 @@ async fn what_cannot_be_created_or_started_is_refused() {
     );
     docker.remove(&id).await.expect("removed");
 
-    let mut ports = spec(&image, &["true"]);
+    let mut ports = spec(&mine, &image, &["true"]);
     ports.publish = vec!["80:x".to_owned()];
     let error = docker
         .create(&ports)
@@ -529,15 +573,16 @@ async fn what_cannot_be_created_or_started_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn networks_volumes_and_the_reaper() {
     let docker = engine().await;
-    let image = busybox(&docker).await;
-    let run = unique("run");
+    let mine = Mine::new("reaper");
+    let image = busybox(&docker, &mine).await;
+    let run = mine.label.clone();
     let labels = map(&[(LABEL, &run)]);
     let network = docker.create_network(&run, &labels).await.expect("created");
     assert_eq!(
         docker.create_network(&run, &labels).await.expect("found"),
         network
     );
-    let mut server = spec(&image, &["httpd", "-f", "-p", "80", "-h", "/data"]);
+    let mut server = spec(&mine, &image, &["httpd", "-f", "-p", "80", "-h", "/data"]);
     server.labels = labels.clone();
     server.network = Some(Network::Named {
         name: run.clone(),
@@ -576,7 +621,7 @@ async fn networks_volumes_and_the_reaper() {
         state.ports
     );
 
-    let mut client = spec(&image, &["wget", "-q", "-O", "-", "http://web/x"]);
+    let mut client = spec(&mine, &image, &["wget", "-q", "-O", "-", "http://web/x"]);
     client.labels = labels.clone();
     client.network = Some(Network::Named {
         name: run.clone(),
@@ -616,6 +661,7 @@ async fn networks_volumes_and_the_reaper() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_reuses_layers_and_reports_the_digest() {
     let docker = engine().await;
+    let mine = Mine::new("digest");
     let registry = tokio::task::spawn_blocking(Registry::start)
         .await
         .expect("a registry");
@@ -637,7 +683,7 @@ async fn a_push_reuses_layers_and_reports_the_digest() {
     ]);
     let cancel = CancellationToken::new();
     let id = docker
-        .build(&request(root.path()), &Silent, &cancel)
+        .build(&request(root.path(), &mine), &Silent, &cancel)
         .await
         .expect("built");
     let push = |tag: &str, repository: &str| PushRequest {
@@ -724,14 +770,14 @@ async fn a_push_reuses_layers_and_reports_the_digest() {
         .expect("pulled");
     assert_eq!(pulled, id);
     assert_eq!(
-        output_of(&docker, &pulled, &["/bin/busybox", "cat", "/nonce"]).await,
+        output_of(&docker, &mine, &pulled, &["/bin/busybox", "cat", "/nonce"]).await,
         nonce
     );
 
     // A base image from a registry that wants a login.
     let base = format!("FROM {host}/team/app:v1\nCOPY Dockerfile /again\n");
     write(root.path(), "Dockerfile", &base);
-    let mut build = request(root.path());
+    let mut build = request(root.path(), &mine);
     build.registries = vec![target.clone()];
     build.cache_from = vec![format!("{host}/team/app:v2")];
     docker
@@ -743,6 +789,7 @@ async fn a_push_reuses_layers_and_reports_the_digest() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_engine_is_said_with_its_address() {
+    let mine = Mine::new("none");
     let directory = tempfile::tempdir().expect("a temporary directory");
     let address = format!("unix://{}", directory.path().join("none.sock").display());
     let docker = Docker::new(Address::parse(&address, None).expect("valid"));
@@ -754,7 +801,11 @@ async fn no_engine_is_said_with_its_address() {
     assert_eq!(error.retry(), Retry::After(None));
     let root = context(&[("Dockerfile", "FROM scratch")]);
     let error = docker
-        .build(&request(root.path()), &Silent, &CancellationToken::new())
+        .build(
+            &request(root.path(), &mine),
+            &Silent,
+            &CancellationToken::new(),
+        )
         .await;
     assert!(
         matches!(error, Err(EngineError::Unreachable { .. })),
@@ -765,9 +816,10 @@ async fn no_engine_is_said_with_its_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn images_are_found_by_label() {
     let docker = engine().await;
-    let value = unique("label");
+    let mine = Mine::new("label");
+    let value = mine.label.clone();
     let root = context(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
-    let mut build = request(root.path());
+    let mut build = request(root.path(), &mine);
     build.labels = map(&[(LABEL, &value)]);
     let id = docker
         .build(&build, &Silent, &CancellationToken::new())
@@ -791,4 +843,58 @@ async fn images_are_found_by_label() {
             .expect("answers")
             .is_empty()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_goes_away_is_no_failure_of_the_work() {
+    let direct = engine().await;
+    let mine = Mine::new("away");
+    let image = busybox(&direct, &mine).await;
+    for kind in ["build", "run"] {
+        let proxy = Proxy::start().await;
+        let docker = Docker::new(Address::parse(&proxy.address(), None).expect("valid"));
+        let kept = std::sync::Arc::new(Kept::default());
+        let work = {
+            let (docker, kept) = (docker.clone(), kept.clone());
+            let root = context(&[(
+                "Dockerfile",
+                &format!(
+                    "FROM scratch\nCOPY busybox /\nENV X={}\nRUN [\"/busybox\", \"sh\", \"-c\", \"echo started; exec /busybox sleep 301\"]\n",
+                    mine.label
+                ),
+            )]);
+            let build = request(root.path(), &mine);
+            let endless = spec(&mine, &image, &["sh", "-c", "echo started; sleep 302"]);
+            tokio::spawn(async move {
+                let cancel = CancellationToken::new();
+                if kind == "build" {
+                    let _root = root;
+                    docker.build(&build, &*kept, &cancel).await.map(drop)
+                } else {
+                    let id = docker.create(&endless).await.expect("created");
+                    docker
+                        .run(&id, None, &*kept, GRACE, &cancel)
+                        .await
+                        .map(drop)
+                }
+            })
+        };
+        wait_for("the work to start", || async {
+            kept.text().contains("started")
+        })
+        .await;
+        let before = Instant::now();
+        proxy.cut();
+        let result = tokio::time::timeout(Duration::from_secs(20), work).await;
+        let error = result
+            .expect("no hang")
+            .expect("no panic")
+            .expect_err("the engine is gone");
+        assert_eq!(error.retry(), Retry::After(None), "{kind}: {error:?}");
+        assert!(
+            before.elapsed() < Duration::from_secs(10),
+            "{kind}: {:?}",
+            before.elapsed()
+        );
+    }
 }

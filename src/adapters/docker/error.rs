@@ -33,7 +33,7 @@ pub(super) fn of_status(what: &str, status: u16, message: String) -> EngineError
         404 => EngineError::NotFound {
             what: what.to_owned(),
         },
-        // The engine reports a container that cannot be started as its own failure.
+        // The engine reports as its own failure what a container or a registry refuses.
         500.. if !is_final(&message) => broken(what, message),
         408 | 429 => broken(what, message),
         _ => refused(what, message),
@@ -93,6 +93,9 @@ fn is_final(message: &str) -> bool {
         "address already in use",
         "invalid reference format",
         "Conflict.",
+        "no basic auth credentials",
+        "unauthorized",
+        "denied",
     ]
     .iter()
     .any(|part| message.contains(part))

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use pipewright::adapters::docker::Docker;
+use pipewright::adapters::docker::{DEFAULT_HOST, Docker};
 use pipewright::ports::engine::EngineReader as _;
 use pipewright::ports::{Output, Progress};
 use tempfile::TempDir;
@@ -35,6 +35,44 @@ pub fn unique(what: &str) -> String {
         .expect("after 1970")
         .as_nanos();
     format!("pwtest-{what}-{}-{next}-{time:x}", std::process::id())
+}
+
+/// What a test leaves on the engine: everything that carries its label is removed at its end.
+pub struct Mine {
+    /// The label's value.
+    pub label: String,
+}
+
+impl Mine {
+    /// A label of a test's own.
+    pub fn new(test: &str) -> Self {
+        Self {
+            label: unique(test),
+        }
+    }
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        let filter = format!("label={LABEL}={}", self.label);
+        for (list, remove) in [
+            (&["ps", "-aq"][..], &["rm", "-fv"][..]),
+            (&["images", "-q"], &["rmi", "-f"]),
+            (&["network", "ls", "-q"], &["network", "rm"]),
+            (&["volume", "ls", "-q"], &["volume", "rm"]),
+        ] {
+            let listed = Command::new("docker")
+                .args(list)
+                .args(["--filter", &filter])
+                .output()
+                .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+                .unwrap_or_default();
+            let found: Vec<&str> = listed.split_whitespace().collect();
+            if !found.is_empty() {
+                let _ = Command::new("docker").args(remove).args(&found).output();
+            }
+        }
+    }
 }
 
 /// A build context of some files, with a static busybox beside them.
@@ -150,3 +188,50 @@ impl Drop for Registry {
 const HTPASSWD: &str = "bot:$2y$05$7nv.oEqkJMJLNnhQ4i5rN.r6R9kZ5MOJzvc1HI1gfT1TsMbRBii06\n";
 /// The password of `bot`; its base64 differs between the two alphabets.
 pub const PASSWORD: &str = "p?>~~~???word";
+
+/// A way to the engine that can be cut, as if the engine had gone.
+pub struct Proxy {
+    directory: TempDir,
+    cut: tokio_util::sync::CancellationToken,
+}
+
+impl Proxy {
+    /// Listens on a socket of its own and passes everything on.
+    pub async fn start() -> Self {
+        let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| DEFAULT_HOST.to_owned());
+        let engine = host
+            .strip_prefix("unix://")
+            .expect("these tests need an engine on a unix socket")
+            .to_owned();
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let listener = tokio::net::UnixListener::bind(directory.path().join("docker.sock"))
+            .expect("a socket to listen on");
+        let cut = tokio_util::sync::CancellationToken::new();
+        let listening = cut.clone();
+        tokio::spawn(listening.clone().run_until_cancelled_owned(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut far = tokio::net::UnixStream::connect(&engine)
+                    .await
+                    .expect("the engine answers");
+                let connection = listening.clone();
+                tokio::spawn(connection.run_until_cancelled_owned(async move {
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                }));
+            }
+        }));
+        Self { directory, cut }
+    }
+
+    /// What to connect to.
+    pub fn address(&self) -> String {
+        format!(
+            "unix://{}",
+            self.directory.path().join("docker.sock").display()
+        )
+    }
+
+    /// Breaks every connection and takes no other.
+    pub fn cut(&self) {
+        self.cut.cancel();
+    }
+}
