@@ -1,4 +1,8 @@
 //! The docker adapter against a running engine.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests of adapters start the components they need"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -142,7 +146,7 @@ async fn a_build_honours_everything_it_is_asked() {
     assert_eq!(image.id, id);
     assert_eq!(image.labels["org.example.note"], "a, \"b\"=c");
     assert_eq!(image.platform, "linux/amd64");
-    assert_eq!(image.tags, [tag.clone()]);
+    assert_eq!(image.tags, std::slice::from_ref(&tag));
     let steps = kept.progress();
     assert!(
         steps.iter().any(|step| step.label.contains("COPY busybox")
@@ -651,10 +655,8 @@ async fn networks_volumes_and_the_reaper() {
             .expect("answers")
             .is_empty()
     );
-    assert_eq!(
-        docker.reap(LABEL, &run).await.expect("nothing left"),
-        [String::new(); 0]
-    );
+    let left = docker.reap(LABEL, &run).await.expect("nothing left");
+    assert!(left.is_empty(), "{left:?}");
     docker.remove_network(&run).await.expect("absent is fine");
 }
 
@@ -831,9 +833,8 @@ async fn images_are_found_by_label() {
         .expect("answers");
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].id, id);
-    assert_eq!(
-        found[0].tags,
-        [String::new(); 0],
+    assert!(
+        found[0].tags.is_empty(),
         "an image without a tag is found as well"
     );
     assert!(

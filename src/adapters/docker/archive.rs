@@ -13,7 +13,7 @@ use sha2::Digest as _;
 use tokio::sync::{OnceCell, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::context::BuildContext;
+use super::context::{BuildContext, Dockerfile};
 use super::error::broken;
 use crate::base::{Digest, Timestamp};
 use crate::ports::engine::EngineError;
@@ -26,32 +26,35 @@ const QUEUE: usize = 4;
 /// A context and the name of its archive.
 #[derive(Debug)]
 pub(super) struct Archive {
-    /// What the build sees.
-    pub(super) context: BuildContext,
+    context: BuildContext,
     /// Digest of the archive's bytes.
     pub(super) checksum: Digest,
     epoch: u64,
 }
 
 /// A place for an archive that several builds may wait for.
-pub(super) type Shared = Arc<OnceCell<Arc<Archive>>>;
+type Slot = OnceCell<Arc<Archive>>;
+
+/// What an archive depends on: the root, the file that says what is left out, the time.
+type Key = (PathBuf, Option<PathBuf>, u64);
 
 /// Archives in use.
 #[derive(Debug, Default)]
 pub(super) struct Archives {
-    slots: Mutex<HashMap<(PathBuf, PathBuf, u64), Weak<OnceCell<Arc<Archive>>>>>,
+    slots: Mutex<HashMap<Key, Weak<Slot>>>,
     uploads: AtomicU64,
 }
 
 impl Archives {
     /// The place for the archive of a context; keep it while a build uses it.
-    pub(super) fn slot(&self, context: &Path, dockerfile: &Path, epoch: Timestamp) -> Shared {
-        let key = (context.to_owned(), dockerfile.to_owned(), seconds(epoch));
+    pub(super) fn slot(&self, dockerfile: &Dockerfile, epoch: Timestamp) -> Arc<Slot> {
+        let ignore = dockerfile.ignore.clone();
+        let key = (dockerfile.root.clone(), ignore, seconds(epoch));
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|_, slot| slot.strong_count() > 0);
         let entry = slots.entry(key).or_default();
         entry.upgrade().unwrap_or_else(|| {
-            let slot = Shared::default();
+            let slot = Arc::default();
             *entry = Arc::downgrade(&slot);
             slot
         })
@@ -71,14 +74,13 @@ impl Archives {
 impl Archive {
     /// Fills a slot, or waits until another build has.
     pub(super) async fn fill(
-        slot: &Shared,
-        context: &Path,
-        dockerfile: &Path,
+        slot: &Slot,
+        dockerfile: &Dockerfile,
         epoch: Timestamp,
     ) -> Result<Arc<Self>, EngineError> {
         let make = || async {
-            let (context, dockerfile) = (context.to_owned(), dockerfile.to_owned());
-            tokio::task::spawn_blocking(move || Self::new(&context, &dockerfile, epoch))
+            let (root, ignore) = (dockerfile.root.clone(), dockerfile.ignore.clone());
+            tokio::task::spawn_blocking(move || Self::new(&root, ignore.as_deref(), epoch))
                 .await
                 .map_err(|error| broken("reading the build context", error))?
                 .map(Arc::new)
@@ -86,8 +88,8 @@ impl Archive {
         slot.get_or_try_init(make).await.cloned()
     }
 
-    fn new(context: &Path, dockerfile: &Path, epoch: Timestamp) -> Result<Self, EngineError> {
-        let context = BuildContext::scan(context, dockerfile)?;
+    fn new(root: &Path, ignore: Option<&Path>, epoch: Timestamp) -> Result<Self, EngineError> {
+        let context = BuildContext::scan(root, ignore)?;
         let epoch = seconds(epoch);
         let mut hash = Hashing(sha2::Sha256::new());
         context

@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 
 use super::Docker;
 use super::archive::Archive;
+use super::context::Dockerfile;
 use super::error::{broken, chain, check_reference, may_pass};
 use super::gateway::{self, BuildResult, Gateway, MAX_MESSAGE, SolveRequest};
 use super::llb;
@@ -60,11 +61,12 @@ impl Docker {
         request: &BuildRequest,
         output: &dyn Output,
     ) -> Result<String, EngineError> {
-        let slot = self
-            .archives
-            .slot(&request.context, &request.dockerfile, request.epoch);
-        let archive =
-            Archive::fill(&slot, &request.context, &request.dockerfile, request.epoch).await?;
+        let (context, path) = (request.context.clone(), request.dockerfile.clone());
+        let dockerfile = tokio::task::spawn_blocking(move || Dockerfile::read(&context, &path))
+            .await
+            .map_err(|error| broken("reading the Dockerfile", error))??;
+        let slot = self.archives.slot(&dockerfile, request.epoch);
+        let archive = Archive::fill(&slot, &dockerfile, request.epoch).await?;
         let served = Served {
             secrets: request.secrets.clone(),
             registries: request.registries.clone(),
@@ -87,13 +89,15 @@ impl Docker {
 
         let solve = control.solve(control_request(request, &build, &session.id));
         let work = async {
-            let outcome = gateway.solve(frontend_request(request, &archive)).await;
+            let outcome = gateway
+                .solve(frontend_request(request, &dockerfile, &archive))
+                .await;
             let outcome = outcome.and_then(|mut result| {
                 stamp(&mut result, epoch_of(request))?;
                 Ok(result)
             });
             // If the engine is lost this fails as well; the solve tells why.
-            let _ = gateway.give_back(outcome.as_ref().map(Clone::clone)).await;
+            let _ = gateway.give_back(outcome.clone()).await;
             outcome.err()
         };
         let watch = async {
@@ -207,9 +211,12 @@ fn control_request(request: &BuildRequest, build: &str, session: &str) -> Contro
     }
 }
 
-fn frontend_request(request: &BuildRequest, archive: &Archive) -> SolveRequest {
-    let name = &archive.context.dockerfile_name;
-    let mut options = HashMap::from([("filename".to_owned(), name.clone())]);
+fn frontend_request(
+    request: &BuildRequest,
+    dockerfile: &Dockerfile,
+    archive: &Archive,
+) -> SolveRequest {
+    let mut options = HashMap::from([("filename".to_owned(), dockerfile.name.clone())]);
     let mut set = |key: String, value: &str| options.insert(key, value.to_owned());
     let seconds = (epoch_of(request).0 / 1000).to_string();
     set(format!("build-arg:{EPOCH_ARG}"), &seconds);
@@ -235,7 +242,7 @@ fn frontend_request(request: &BuildRequest, archive: &Archive) -> SolveRequest {
         ),
         (
             "dockerfile".to_owned(),
-            llb::dockerfile(name, &archive.context.dockerfile),
+            llb::dockerfile(&dockerfile.name, &dockerfile.text),
         ),
     ]);
     SolveRequest {

@@ -440,7 +440,7 @@ fn body(spec: &ContainerSpec) -> Result<ContainerCreateBody, String> {
         network_mode: mode,
         port_bindings: (!bindings.is_empty()).then_some(bindings),
         mounts: (!mounts.is_empty()).then_some(mounts),
-        restart_policy: spec.restart.then(|| RestartPolicy {
+        restart_policy: spec.restart.then_some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
             maximum_retry_count: None,
         }),

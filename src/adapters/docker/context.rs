@@ -21,14 +21,58 @@ const MAX_DOCKERFILE: u64 = 2 << 20;
 /// Largest `.dockerignore`.
 const MAX_IGNORE: u64 = 1 << 20;
 
+/// The recipe of a build, and which file says what its context leaves out.
+#[derive(Debug)]
+pub(super) struct Dockerfile {
+    /// The context's root, symbolic links resolved.
+    pub(super) root: PathBuf,
+    /// Last name of the path.
+    pub(super) name: String,
+    /// The recipe itself.
+    pub(super) text: String,
+    /// The `.dockerignore` that holds for it, relative to the root.
+    pub(super) ignore: Option<PathBuf>,
+}
+
+impl Dockerfile {
+    /// Reads the Dockerfile at `path`, relative to the context's `root`.
+    pub(super) fn read(root: &Path, path: &Path) -> Result<Self, EngineError> {
+        if root.components().any(|part| part == Component::ParentDir) {
+            return Err(bad(format!("{} contains \"..\"", root.display())));
+        }
+        let root = root.canonicalize().map_err(|error| at(root, &error))?;
+        if !root.is_dir() {
+            return Err(bad(format!("{} is no directory", root.display())));
+        }
+        let text = read_text(&inside(&root, path)?, MAX_DOCKERFILE)?
+            .ok_or_else(|| bad(format!("there is no Dockerfile at {}", path.display())))?;
+        let name = path.file_name().map_or_else(
+            || "Dockerfile".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        );
+        // Patterns beside the Dockerfile win over those of the context.
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".dockerignore");
+        let mut ignore = None;
+        for candidate in [PathBuf::from(beside), PathBuf::from(".dockerignore")] {
+            if inside(&root, &candidate)?.exists() {
+                ignore = Some(candidate);
+                break;
+            }
+        }
+        Ok(Self {
+            root,
+            name,
+            text,
+            ignore,
+        })
+    }
+}
+
 /// What a build can see, without the content of its files.
 #[derive(Debug)]
 pub(super) struct BuildContext {
     root: PathBuf,
-    /// Last name of the Dockerfile's path.
-    pub(super) dockerfile_name: String,
-    /// The Dockerfile.
-    pub(super) dockerfile: String,
     entries: Vec<Entry>,
 }
 
@@ -48,52 +92,34 @@ enum Kind {
 }
 
 impl BuildContext {
-    /// Lists what a build of `dockerfile` (relative to `root`) can see.
-    pub(super) fn scan(root: &Path, dockerfile: &Path) -> Result<Self, EngineError> {
-        if root.components().any(|part| part == Component::ParentDir) {
-            return Err(bad(format!("{} contains \"..\"", root.display())));
-        }
-        let root = root.canonicalize().map_err(|error| at(root, &error))?;
-        if !root.is_dir() {
-            return Err(bad(format!("{} is no directory", root.display())));
-        }
-        let file = inside(&root, dockerfile)?;
-        let text = read_text(&file, MAX_DOCKERFILE)?.ok_or_else(|| {
-            bad(format!(
-                "there is no Dockerfile at {}",
-                dockerfile.display()
-            ))
-        })?;
-        let ignore = find_ignore(&root, dockerfile)?;
+    /// Lists what a build can see of `root`, given the file that says what it cannot.
+    pub(super) fn scan(root: &Path, ignore: Option<&Path>) -> Result<Self, EngineError> {
+        let ignore = ignore
+            .map(|path| read_ignore(root, path))
+            .transpose()?
+            .unwrap_or_default();
         let mut walk = Walk {
-            root: &root,
+            root,
             ignore: &ignore,
             entries: Vec::new(),
             pending: Vec::new(),
         };
         walk.directory(Path::new(""), &ignore.root())?;
-        let entries = walk.entries;
-        let dockerfile_name = dockerfile.file_name().map_or_else(
-            || "Dockerfile".to_owned(),
-            |name| name.to_string_lossy().into_owned(),
-        );
         Ok(Self {
-            root,
-            dockerfile_name,
-            dockerfile: text,
-            entries,
+            root: root.to_owned(),
+            entries: walk.entries,
         })
     }
 
     /// Reads every file once and sums up.
-    pub(super) fn facts(&self) -> Result<ContextFacts, EngineError> {
+    pub(super) fn facts(&self, dockerfile: &Dockerfile) -> Result<ContextFacts, EngineError> {
         let mut hash = sha2::Sha256::new();
         let mut field = |bytes: &[u8]| {
             hash.update((bytes.len() as u64).to_be_bytes());
             hash.update(bytes);
         };
         field(b"pipewright context 1");
-        field(self.dockerfile.as_bytes());
+        field(dockerfile.text.as_bytes());
         let mut total = 0u64;
         let mut buffer = vec![0; 256 << 10];
         for entry in &self.entries {
@@ -128,7 +154,7 @@ impl BuildContext {
         }
         Ok(ContextFacts {
             digest: Digest::from_hash(&hash.finalize()),
-            dockerfile: self.dockerfile.clone(),
+            dockerfile: dockerfile.text.clone(),
             entries: self.entries.len() as u64,
             bytes: total,
         })
@@ -274,18 +300,9 @@ impl Walk<'_> {
     }
 }
 
-/// The patterns that hold for a Dockerfile: those beside it, else those of the context.
-fn find_ignore(root: &Path, dockerfile: &Path) -> Result<Ignore, EngineError> {
-    let mut beside = dockerfile.as_os_str().to_owned();
-    beside.push(".dockerignore");
-    for candidate in [Path::new(&beside), Path::new(".dockerignore")] {
-        let path = inside(root, candidate)?;
-        if let Some(text) = read_text(&path, MAX_IGNORE)? {
-            return Ignore::parse(&text)
-                .map_err(|error| bad(format!("{}: {error}", candidate.display())));
-        }
-    }
-    Ok(Ignore::default())
+fn read_ignore(root: &Path, path: &Path) -> Result<Ignore, EngineError> {
+    let text = read_text(&inside(root, path)?, MAX_IGNORE)?.unwrap_or_default();
+    Ignore::parse(&text).map_err(|error| bad(format!("{}: {error}", path.display())))
 }
 
 /// The absolute path of a file of the context, symbolic links resolved, which must stay inside.
@@ -404,5 +421,4 @@ fn at(path: &Path, error: &io::Error) -> EngineError {
 }
 
 #[cfg(test)]
-#[path = "context_tests.rs"]
 mod tests;

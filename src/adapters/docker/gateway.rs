@@ -119,7 +119,7 @@ impl Gateway {
     /// Hands the result, or the error, to the exporter.
     pub(super) async fn give_back(
         &mut self,
-        outcome: Result<BuildResult, &Status>,
+        outcome: Result<BuildResult, Status>,
     ) -> Result<(), Status> {
         let request = match outcome {
             Ok(result) => ReturnRequest {

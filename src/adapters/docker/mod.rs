@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 pub use address::{Address, AddressError, DEFAULT_HOST};
 use archive::Archives;
 use client::Client;
-use context::BuildContext;
+use context::{BuildContext, Dockerfile};
 
 use crate::ports::Output;
 use crate::ports::engine::{
@@ -134,9 +134,12 @@ impl EngineReader for Docker {
         dockerfile: &Path,
     ) -> Result<ContextFacts, EngineError> {
         let (context, dockerfile) = (context.to_owned(), dockerfile.to_owned());
-        tokio::task::spawn_blocking(move || BuildContext::scan(&context, &dockerfile)?.facts())
-            .await
-            .map_err(|error| error::broken("reading the build context", error))?
+        tokio::task::spawn_blocking(move || {
+            let dockerfile = Dockerfile::read(&context, &dockerfile)?;
+            BuildContext::scan(&dockerfile.root, dockerfile.ignore.as_deref())?.facts(&dockerfile)
+        })
+        .await
+        .map_err(|error| error::broken("reading the build context", error))?
     }
 }
 

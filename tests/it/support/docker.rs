@@ -1,4 +1,8 @@
 //! A docker engine, build contexts for it and a registry on the loopback interface.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests of adapters start the components they need"
+)]
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};

@@ -17,7 +17,13 @@ fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 fn scan(root: &Path) -> Result<BuildContext, EngineError> {
-    BuildContext::scan(root, Path::new("Dockerfile"))
+    let dockerfile = Dockerfile::read(root, Path::new("Dockerfile"))?;
+    BuildContext::scan(&dockerfile.root, dockerfile.ignore.as_deref())
+}
+
+fn facts(root: &Path) -> Result<ContextFacts, EngineError> {
+    let dockerfile = Dockerfile::read(root, Path::new("Dockerfile"))?;
+    scan(root)?.facts(&dockerfile)
 }
 
 fn paths(context: &BuildContext) -> Vec<String> {
@@ -26,10 +32,7 @@ fn paths(context: &BuildContext) -> Vec<String> {
 }
 
 fn digest(root: &Path) -> Digest {
-    scan(root)
-        .and_then(|context| context.facts())
-        .expect("readable")
-        .digest
+    facts(root).expect("readable").digest
 }
 
 #[test]
@@ -83,9 +86,11 @@ fn the_ignore_file_beside_the_dockerfile_wins() {
         ("keep/a", ""),
         ("other", ""),
     ]);
-    let context = BuildContext::scan(root.path(), Path::new("app/Dockerfile")).expect("readable");
+    let dockerfile = Dockerfile::read(root.path(), Path::new("app/Dockerfile")).expect("readable");
+    let context =
+        BuildContext::scan(&dockerfile.root, dockerfile.ignore.as_deref()).expect("readable");
     assert_eq!(paths(&context), ["keep", "keep/a"]);
-    assert_eq!(context.dockerfile_name, "Dockerfile");
+    assert_eq!(dockerfile.name, "Dockerfile");
 }
 
 #[test]
@@ -125,12 +130,12 @@ fn what_leads_outside_is_refused() {
     let inside = root.path().join("in");
     symlink(root.path().join("Dockerfile"), inside.join("link")).expect("link");
     for dockerfile in ["../Dockerfile", "/etc/passwd", "link", ""] {
-        let error = BuildContext::scan(&inside, Path::new(dockerfile)).expect_err(dockerfile);
+        let error = Dockerfile::read(&inside, Path::new(dockerfile)).expect_err(dockerfile);
         assert!(error.to_string().contains("outside the context"), "{error}");
     }
     let error = scan(&inside.join("..")).expect_err("dots");
     assert!(error.to_string().contains("\"..\""), "{error}");
-    let error = BuildContext::scan(&inside, Path::new("None")).expect_err("absent");
+    let error = Dockerfile::read(&inside, Path::new("None")).expect_err("absent");
     assert!(
         error.to_string().contains("no Dockerfile at None"),
         "{error}"
@@ -186,11 +191,12 @@ fn the_archive_is_the_same_for_the_same_tree() {
 #[test]
 fn a_file_that_changes_size_is_noticed() {
     let root = tree(&[("Dockerfile", "FROM scratch"), ("a", "12345")]);
+    let dockerfile = Dockerfile::read(root.path(), Path::new("Dockerfile")).expect("readable");
     let context = scan(root.path()).expect("readable");
     fs::write(root.path().join("a"), "123456").expect("write");
     assert!(
         context
-            .facts()
+            .facts(&dockerfile)
             .expect_err("changed")
             .to_string()
             .contains("changed")
