@@ -286,6 +286,38 @@ async fn builds_that_share_a_context_send_it_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_build_leaves_alone_those_that_share_its_context() {
+    let docker = engine().await;
+    let mine = Mine::new("share");
+    let _cache = CACHE.lock().await;
+    let root = context(&[
+        ("Dockerfile", "FROM scratch\nCOPY nonce large /\n"),
+        ("nonce", &mine.label),
+    ]);
+    let large = std::fs::File::create(root.path().join("large")).expect("created");
+    large.set_len(96 << 20).expect("grown");
+    let cancel = CancellationToken::new();
+    let start = |cancel: &CancellationToken, n: &str| {
+        let (docker, cancel) = (docker.clone(), cancel.clone());
+        let mut build = request(root.path(), &mine);
+        build.labels.insert("n".to_owned(), n.to_owned());
+        tokio::spawn(async move { docker.build(&build, &Silent, &cancel).await })
+    };
+    let before = docker.uploads();
+    let first = start(&cancel, "first");
+    wait_for("the upload", || async { docker.uploads() > before }).await;
+    let second = start(&CancellationToken::new(), "second");
+    cancel.cancel();
+    let first = first.await.expect("no panic");
+    assert!(matches!(first, Err(EngineError::Cancelled)), "{first:?}");
+    second
+        .await
+        .expect("no panic")
+        .expect("the other one is built");
+    docker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failing_step_fails_the_build_with_its_log() {
     let docker = engine().await;
     let mine = Mine::new("log");

@@ -291,15 +291,16 @@ fn stamp_config(bytes: &[u8], epoch: Timestamp) -> serde_json::Result<Vec<u8>> {
 /// What a failed solve means: trouble that may pass, or a build that said no.
 fn failure(status: &Status, vertices: &Vertices<'_>) -> EngineError {
     let message = plain(status.message());
-    let ours = std::error::Error::source(status).is_some();
+    // Only a status made on this side of the wire has a cause.
+    let cause = std::error::Error::source(status);
     let transport = matches!(
         status.code(),
         Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::ResourceExhausted
     );
-    if ours || transport {
-        return broken(WHAT, chain(status));
+    if let Some(cause) = cause {
+        return broken(WHAT, chain(cause));
     }
-    if may_pass(message) || message.contains("digest mismatch") {
+    if transport || may_pass(message) || message.contains("digest mismatch") {
         return broken(WHAT, message);
     }
     EngineError::BuildFailed {

@@ -134,6 +134,7 @@ pub(super) fn may_pass(message: &str) -> bool {
         "Too Many Requests",
         "unexpected EOF",
         "no active session",
+        "failed to create endpoint",
         "transport is closing",
         "error reading from server",
         "received unexpected HTTP status: 5",
