@@ -16,3 +16,4 @@ pub mod webhook;
 #[cfg(test)]
 mod store_contract;
 pub mod git;
+pub mod docker;

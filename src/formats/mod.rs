@@ -31,3 +31,5 @@ pub mod yaml {
         Err(E)
     }
 }
+
+pub mod dockerignore;

@@ -13,3 +13,6 @@ mod webhook;
 //! Tests that need real components: a container engine, a registry, a git server.
 
 mod git;
+//! Tests against real components.
+
+mod docker_engine;

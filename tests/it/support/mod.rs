@@ -6,3 +6,6 @@ pub mod registry;
 
 pub mod git_http;
 pub mod repo;
+//! What the tests share.
+
+pub mod docker;
