@@ -231,6 +231,22 @@ impl Life {
         }
     }
 
+    /// The gate for a call that only looks: a lost answer is a failure like any other.
+    pub(super) async fn pass<E: PortError>(
+        &self,
+        call: &Call,
+        cancel: Option<&CancellationToken>,
+    ) -> Result<(), E> {
+        let ticket = self.enter::<E>(call, cancel).await?;
+        if ticket.crash_after {
+            return self.die().await;
+        }
+        match &ticket.lose {
+            Some(failure) => Err(self.failure(failure, call).await),
+            None => Ok(()),
+        }
+    }
+
     /// Lets time pass; whether the caller cancelled meanwhile.
     pub(super) async fn wait(&self, wait: Duration, cancel: Option<&CancellationToken>) -> bool {
         let cancelled = async {

@@ -448,7 +448,7 @@ impl Life {
     ) -> Result<i64, EngineError> {
         let call = self.on_container("engine.attach", id).await;
         self.tracked(&call, async {
-            self.enter::<EngineError>(&call, Some(cancel)).await?;
+            self.pass::<EngineError>(&call, Some(cancel)).await?;
             let play = self
                 .look(|state| {
                     let id = state.known(&call, id)?;
@@ -496,7 +496,7 @@ impl Life {
 
     pub(super) async fn tail_of(&self, id: &str, lines: usize) -> Result<String, EngineError> {
         let call = self.on_container("engine.tail", id).await;
-        self.enter::<EngineError>(&call, None).await?;
+        self.pass::<EngineError>(&call, None).await?;
         self.look(|state| {
             let id = state.known(&call, id)?;
             let play = state.containers[&id]

@@ -1,22 +1,18 @@
 //! The simulated engine: images, and the doors to containers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::call::{Call, Done, Life};
 use super::container::refused;
 use super::disk::context;
-use super::dockerfile::{Recipe, Step, read};
-use super::image::{Blob, Image, Parts};
+use super::image::Image;
 use super::ledger::Rule;
-use super::play::{Place, Play};
-use super::reference::{Reference, is_host, is_platform, is_repository, is_tag};
-use super::script::Act;
+use super::reference::{Reference, is_host, is_repository, is_tag};
 use super::state::State;
 use crate::ports::engine::{
     BuildRequest, ContainerSpec, ContainerState, ContextFacts, Engine, EngineError, EngineReader,
@@ -26,7 +22,7 @@ use crate::ports::registry::Target;
 use crate::ports::{Output, Progress, ProgressState};
 
 /// The platform of the simulated engine.
-const PLATFORM: &str = "linux/amd64";
+pub(super) const PLATFORM: &str = "linux/amd64";
 
 impl State {
     /// A local image by id, tag or digest reference; the error says what breaks the grammar.
@@ -53,7 +49,7 @@ impl State {
     }
 
     /// Reads a reference, and notes if it is none.
-    fn reference(&mut self, call: &Call, text: &str) -> Result<Reference, String> {
+    pub(super) fn reference(&mut self, call: &Call, text: &str) -> Result<Reference, String> {
         Reference::parse(text).map_err(|why| {
             let message = format!("{text:?} is not an image reference: {why}");
             self.violate(Rule::BadReference, call, message.clone());
@@ -61,55 +57,8 @@ impl State {
         })
     }
 
-    fn check_build(&mut self, call: &Call, request: &BuildRequest) -> Result<(), EngineError> {
-        for tag in request.tags.iter().chain(&request.cache_from) {
-            let reference = self.reference(call, tag).map_err(|m| refused(call, m))?;
-            if reference.digest.is_some() && request.tags.contains(tag) {
-                let message = format!("{tag:?} is not a tag: it names a digest");
-                self.violate(Rule::BadTag, call, message.clone());
-                return Err(refused(call, message));
-            }
-        }
-        if let Some(platform) = request.platform.as_deref()
-            && !is_platform(platform)
-        {
-            let message = format!("{platform:?} is not a platform");
-            self.violate(Rule::BadReference, call, message.clone());
-            return Err(refused(call, message));
-        }
-        let texts: Vec<&str> = request
-            .labels
-            .iter()
-            .chain(&request.args)
-            .flat_map(|(key, value)| [key.as_str(), value.as_str()])
-            .chain(request.tags.iter().map(String::as_str))
-            .collect();
-        self.check_leaks(call, "the build's labels, arguments or tags", texts);
-        if !self.disk.exists(&request.context) {
-            let message = format!("{} does not exist", request.context.display());
-            self.violate(Rule::UnknownDirectory, call, message);
-        }
-        Ok(())
-    }
-
-    /// The layers of a base image, if there is such an image.
-    fn base(&mut self, call: &Call, text: &str, lenient: bool) -> Result<Vec<Blob>, EngineError> {
-        let failed = |message: String| EngineError::BuildFailed { message };
-        let image = match Reference::parse(text) {
-            // An argument without a value: BuildKit would know it, we need not.
-            Err(_) if lenient && text.contains('$') => return Ok(Vec::new()),
-            Err(why) => return Err(failed(format!("failed to parse {text:?}: {why}"))),
-            Ok(reference) => match self.lookup(call, text) {
-                Ok(Some(image)) => Some(image),
-                _ => self.fetch(&reference, lenient),
-            },
-        };
-        let image = image.ok_or_else(|| failed(format!("{text}: not found")))?;
-        Ok(image.layers)
-    }
-
     /// An image of a registry; one made up where nobody pushed to its repository, if lenient.
-    fn fetch(&mut self, reference: &Reference, lenient: bool) -> Option<Image> {
+    pub(super) fn fetch(&mut self, reference: &Reference, lenient: bool) -> Option<Image> {
         let key = (reference.host.clone(), reference.repository.clone());
         let repository = self.registries.get(&key);
         let found = repository.and_then(|repository| repository.image(&reference.wanted()));
@@ -133,7 +82,7 @@ impl State {
     }
 
     /// Makes an image local under some tags, and says whether that changed anything.
-    fn keep(&mut self, image: Image, tags: &[(String, String)]) -> bool {
+    pub(super) fn keep(&mut self, image: Image, tags: &[(String, String)]) -> bool {
         let id = image.id().to_owned();
         let mut changed = false;
         for (full, given) in tags {
@@ -189,7 +138,13 @@ fn familiar(host: &str, repository: &str) -> String {
     }
 }
 
-fn progress(output: &dyn Output, id: &str, label: &str, state: ProgressState, total: u64) {
+pub(super) fn progress(
+    output: &dyn Output,
+    id: &str,
+    label: &str,
+    state: ProgressState,
+    total: u64,
+) {
     let done = match state {
         ProgressState::Done | ProgressState::Cached => total,
         ProgressState::Running | ProgressState::Failed => 0,
@@ -204,128 +159,6 @@ fn progress(output: &dyn Output, id: &str, label: &str, state: ProgressState, to
 }
 
 impl Life {
-    async fn build_image(
-        &self,
-        call: &Call,
-        request: &BuildRequest,
-        output: &dyn Output,
-        cancel: &CancellationToken,
-    ) -> Result<String, EngineError> {
-        let mut ticket = self.enter::<EngineError>(call, Some(cancel)).await?;
-        let recipe = self
-            .look(|state| {
-                state.check_build(call, request)?;
-                let failed = |message| EngineError::BuildFailed { message };
-                let facts =
-                    context(&state.disk, &request.context, &request.dockerfile).map_err(failed)?;
-                let target = request.target.as_deref();
-                read(&facts.dockerfile, target, &request.args, &facts.digest).map_err(failed)
-            })
-            .await?;
-        let mut layers = Vec::new();
-        for (index, step) in recipe.steps.iter().enumerate() {
-            let added = self.step(call, index, step, output, cancel).await;
-            let state = match &added {
-                Err(_) => ProgressState::Failed,
-                Ok((_, true)) => ProgressState::Cached,
-                Ok((_, false)) => ProgressState::Done,
-            };
-            progress(output, &format!("step-{index}"), &step.label, state, 1);
-            if step.is_final {
-                layers.extend(added?.0);
-            } else {
-                added?;
-            }
-        }
-        let image = finished(request, &recipe, layers);
-        self.act(call, &mut ticket, |state| {
-            let id = image.id().to_owned();
-            let full = |tag: &String| {
-                let reference = Reference::parse(tag).ok()?;
-                Some((reference.to_string(), tag.clone()))
-            };
-            let tags: Vec<_> = request.tags.iter().filter_map(full).collect();
-            if state.keep(image, &tags) {
-                return Ok(Done::changed(id.clone(), call.subject(), id));
-            }
-            Ok(Done::nothing(id))
-        })
-        .await
-    }
-
-    /// Does one step of a build: the layers it adds, and whether they were there.
-    async fn step(
-        &self,
-        call: &Call,
-        index: usize,
-        step: &Step,
-        output: &dyn Output,
-        cancel: &CancellationToken,
-    ) -> Result<(Vec<Blob>, bool), EngineError> {
-        progress(
-            output,
-            &format!("step-{index}"),
-            &step.label,
-            ProgressState::Running,
-            1,
-        );
-        let lenient = self.shared.options.lenient_images;
-        if let Some(base) = &step.base {
-            let layers = self.look(|state| state.base(call, base, lenient)).await?;
-            return Ok((layers, false));
-        }
-        let Some(layer) = step.layer.clone() else {
-            return Ok((Vec::new(), false));
-        };
-        let cached = self
-            .look(|state| {
-                let mut images = state.images.values();
-                images.any(|image| image.layers.contains(&layer))
-            })
-            .await;
-        if cached {
-            return Ok((vec![layer], true));
-        }
-        let label = format!("#{} {}\n", index + 1, step.label);
-        output.log(label.as_bytes());
-        let acts: VecDeque<Act> = step
-            .acts
-            .iter()
-            .filter(|act| **act != Act::Work)
-            .cloned()
-            .collect();
-        let time = self.shared.latency().step;
-        if self
-            .wait(self.shared.vary(time, &step.label), Some(cancel))
-            .await
-        {
-            return Err(EngineError::Cancelled);
-        }
-        let play = self
-            .look(|state| {
-                let place = Place::Container {
-                    workdir: "/".to_owned(),
-                    mounts: Vec::new(),
-                    own: BTreeMap::new(),
-                };
-                let latency = self.shared.latency();
-                let play = Play::new(acts, Instant::now(), place, latency, Duration::ZERO, false);
-                state.begin(play)
-            })
-            .await;
-        let status = self
-            .follow(play, output, Duration::ZERO, Some(cancel))
-            .await;
-        self.look(|state| state.plays.remove(&play)).await;
-        match status {
-            None => Err(EngineError::Cancelled),
-            Some(0) => Ok((vec![layer], false)),
-            Some(code) => Err(EngineError::BuildFailed {
-                message: format!("{} did not complete: exit code {code}", step.label),
-            }),
-        }
-    }
-
     async fn push_image(
         &self,
         call: &Call,
@@ -447,32 +280,17 @@ impl Life {
     }
 }
 
-fn finished(request: &BuildRequest, recipe: &Recipe, layers: Vec<Blob>) -> Image {
-    let history = recipe.steps.iter().filter(|step| step.is_final);
-    Image::assemble(Parts {
-        platform: request
-            .platform
-            .clone()
-            .unwrap_or_else(|| PLATFORM.to_owned()),
-        created: request.epoch,
-        labels: request.labels.clone(),
-        checked: recipe.checked,
-        history: history.map(|step| step.label.clone()).collect(),
-        layers,
-    })
-}
-
 #[async_trait]
 impl EngineReader for Life {
     async fn version(&self) -> Result<String, EngineError> {
         let call = Call::one("engine.version", "");
-        self.enter::<EngineError>(&call, None).await?;
+        self.pass::<EngineError>(&call, None).await?;
         Ok(format!("simulated {PLATFORM}"))
     }
 
     async fn image(&self, reference: &str) -> Result<Option<LocalImage>, EngineError> {
         let call = Call::one("engine.image", reference);
-        self.enter::<EngineError>(&call, None).await?;
+        self.pass::<EngineError>(&call, None).await?;
         self.look(|state| {
             let image = state.lookup(&call, reference);
             let image = image.map_err(|message| refused(&call, message))?;
@@ -487,7 +305,7 @@ impl EngineReader for Life {
         value: &str,
     ) -> Result<Vec<LocalImage>, EngineError> {
         let call = Call::one("engine.images-labelled", &format!("{label}={value}"));
-        self.enter::<EngineError>(&call, None).await?;
+        self.pass::<EngineError>(&call, None).await?;
         self.look(|state| {
             let images = state.images.values();
             let has = images.filter(|image| image.labels.get(label).is_some_and(|v| v == value));
@@ -498,7 +316,7 @@ impl EngineReader for Life {
 
     async fn container(&self, name: &str) -> Result<Option<ContainerState>, EngineError> {
         let call = Call::one("engine.container", name);
-        self.enter::<EngineError>(&call, None).await?;
+        self.pass::<EngineError>(&call, None).await?;
         let check = self.check();
         self.look(|state| Ok(state.find(name).map(|found| state.describe(found, check))))
             .await
@@ -510,7 +328,7 @@ impl EngineReader for Life {
         value: &str,
     ) -> Result<Vec<ContainerState>, EngineError> {
         let call = Call::one("engine.containers-labelled", &format!("{label}={value}"));
-        self.enter::<EngineError>(&call, None).await?;
+        self.pass::<EngineError>(&call, None).await?;
         let check = self.check();
         self.look(|state| {
             let mut found: Vec<_> = state
@@ -532,7 +350,7 @@ impl EngineReader for Life {
     ) -> Result<ContextFacts, EngineError> {
         let subject = directory.join(dockerfile).to_string_lossy().into_owned();
         let call = Call::one("engine.context", &subject);
-        self.enter::<EngineError>(&call, None).await?;
+        self.pass::<EngineError>(&call, None).await?;
         self.look(|state| {
             context(&state.disk, directory, dockerfile).map_err(|message| refused(&call, message))
         })

@@ -199,7 +199,7 @@ impl Scanner for Life {
     ) -> Result<Report, ScanError> {
         let call = Call::one("scanner.scan", image);
         self.tracked(&call, async {
-            self.enter::<ScanError>(&call, Some(cancel)).await?;
+            self.pass::<ScanError>(&call, Some(cancel)).await?;
             let time = self.shared.latency().work;
             if self.wait(self.shared.vary(time, image), Some(cancel)).await {
                 return Err(ScanError::Cancelled);
@@ -242,7 +242,7 @@ impl SecretReader for Life {
             SecretSource::File(path) => path.to_string_lossy().into_owned(),
         };
         let call = Call::one("secrets.read", &name);
-        self.enter::<SecretError>(&call, None).await?;
+        self.pass::<SecretError>(&call, None).await?;
         let lenient = self.shared.options.lenient_secrets;
         self.look(|state| {
             let declared = state.secrets.get(source).filter(|value| !value.is_empty());

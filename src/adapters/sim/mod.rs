@@ -13,7 +13,7 @@
 //!   [`SimWorld::restart`] begins the next life.
 //!
 //! Commands in containers, on the host and in a Dockerfile's `RUN` succeed and print
-//! `simulated: ` and their first line, unless all they say is in the vocabulary of [`script`]:
+//! `simulated: ` and their first line, unless all they say is in the vocabulary of the sim:
 //! `echo TEXT [> PATH]`, `cat PATH`, `sleep 2`, `exit 3`, `true`, `false`, `fail-once`, `hang`,
 //! `trap '' TERM`. A container without a command serves until it is stopped; one that restarts
 //! with the engine serves once its command has run through, unless that says `exit`.
@@ -24,6 +24,7 @@
 //! `Kustomization`). It does not hold the keys that a stage wants to set: the caller, who knows
 //! the pipeline, declares such files with [`SimWorld::remote`], or the edit says `create`.
 
+mod build;
 mod call;
 mod container;
 mod disk;

@@ -119,7 +119,7 @@ impl State {
 impl WorkspaceReader for Life {
     async fn commit(&self, reference: Option<&str>) -> Result<Commit, WorkspaceError> {
         let call = Call::one("workspace.commit", reference.unwrap_or("HEAD"));
-        self.enter::<WorkspaceError>(&call, None).await?;
+        self.pass::<WorkspaceError>(&call, None).await?;
         self.look(|state| {
             asked(&state.commits, reference).ok_or_else(|| WorkspaceError::NoRevision {
                 revision: reference.unwrap_or("HEAD").to_owned(),
@@ -130,7 +130,7 @@ impl WorkspaceReader for Life {
 
     async fn is_dirty(&self) -> Result<bool, WorkspaceError> {
         let call = Call::one("workspace.is-dirty", "");
-        self.enter::<WorkspaceError>(&call, None).await?;
+        self.pass::<WorkspaceError>(&call, None).await?;
         self.look(|state| {
             let head = state.commits.last().map(|(_, files)| files);
             let here = state.disk.below(Path::new(WORKING));
@@ -141,7 +141,7 @@ impl WorkspaceReader for Life {
 
     async fn changed(&self, from: &str, to: &str) -> Result<Option<Vec<String>>, WorkspaceError> {
         let call = Call::new("workspace.changed", [from.to_owned(), to.to_owned()]);
-        self.enter::<WorkspaceError>(&call, None).await?;
+        self.pass::<WorkspaceError>(&call, None).await?;
         self.look(|state| {
             let Some(after) = state.files_at(to) else {
                 return Err(WorkspaceError::NoRevision {
@@ -171,7 +171,7 @@ impl WorkspaceReader for Life {
         limit: u64,
     ) -> Result<Option<Vec<u8>>, WorkspaceError> {
         let call = Call::one("workspace.read", &path.to_string_lossy());
-        self.enter::<WorkspaceError>(&call, None).await?;
+        self.pass::<WorkspaceError>(&call, None).await?;
         self.look(|state| {
             let name =
                 relative(path).ok_or_else(|| bad_path(path, "leads out of the repository"))?;
@@ -319,7 +319,7 @@ impl Workspace for Life {
         limit: u64,
     ) -> Result<Option<Vec<u8>>, WorkspaceError> {
         let call = Call::one("workspace.read-below", &path.to_string_lossy());
-        self.enter::<WorkspaceError>(&call, None).await?;
+        self.pass::<WorkspaceError>(&call, None).await?;
         self.look(|state| {
             if !state.disk.exists(root) {
                 return Err(state.unknown(&call, root));
