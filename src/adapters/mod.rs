@@ -17,3 +17,4 @@ pub mod webhook;
 mod store_contract;
 pub mod git;
 pub mod docker;
+pub mod sim;
