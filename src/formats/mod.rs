@@ -1,1 +1,3 @@
 //! Leaf libraries for other people's files: read, locate, edit; no effects.
+
+pub mod yaml;
