@@ -33,3 +33,5 @@ pub mod yaml {
 }
 
 pub mod dockerignore;
+
+pub mod yaml;
