@@ -13,8 +13,8 @@ pub mod secrets;
 pub mod sqlite;
 pub mod webhook;
 
+pub mod docker;
+pub mod git;
+pub mod sim;
 #[cfg(test)]
 mod store_contract;
-pub mod git;
-pub mod docker;
-pub mod sim;
