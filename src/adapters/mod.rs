@@ -4,4 +4,5 @@
     reason = "adapters are where the file system, processes, the environment and time are touched"
 )]
 
+pub mod scanner;
 pub mod sim;
