@@ -15,6 +15,7 @@ pub mod webhook;
 
 pub mod docker;
 pub mod git;
+pub mod scanner;
 pub mod sim;
 #[cfg(test)]
 mod store_contract;
