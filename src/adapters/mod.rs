@@ -14,6 +14,7 @@ pub mod sqlite;
 pub mod webhook;
 
 pub mod docker;
+pub mod files;
 pub mod git;
 pub mod scanner;
 pub mod sim;
