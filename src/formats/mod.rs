@@ -1,3 +1,4 @@
 //! Leaf libraries for other people's files: read, locate, edit; no effects.
 
+pub mod diff;
 pub mod yaml;
