@@ -1,4 +1,5 @@
 //! Leaf libraries for other people's files: read, locate, edit; no effects.
 
 pub mod diff;
+pub mod dockerfile;
 pub mod yaml;
