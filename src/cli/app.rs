@@ -177,7 +177,10 @@ impl App<'_> {
     }
 
     /// Writes to standard output. A reader that went away is no failure.
-    pub fn write(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Exit, Failure> {
+    pub fn write(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Exit, Failure> {
         let mut out = (self.screen.out)();
         match write(&mut *out).and_then(|()| out.flush()) {
             Ok(()) => Ok(Exit::SUCCESS),
