@@ -209,8 +209,9 @@ impl App<'_> {
     pub fn find(&self, store: &dyn StoreReader, run: &RunRef) -> Result<RunId, Failure> {
         let none = |what: String| Failure::usage(what, "`pipewright runs` lists them");
         match run {
+            // What followed from a run is part of its story.
             RunRef::Last => match store.runs(None, 1)?.into_iter().next() {
-                Some(row) => Ok(row.run),
+                Some(row) => Ok(row.root),
                 None => Err(none("there is no run yet".to_owned())),
             },
             RunRef::Id(text) => {
