@@ -3,3 +3,5 @@
     clippy::disallowed_methods,
     reason = "adapters are where the file system, processes, the environment and time are touched"
 )]
+
+pub mod process;
