@@ -1,1 +1,423 @@
-//! Typed declarations that stages refer to.
+//! Typed declarations that stages refer to by name: images, registries, repositories, secrets…
+//!
+//! Whatever has an address and a credential is declared once. Declarations stand at the top
+//! level of any file or inside one pipeline.
+
+mod channel;
+mod engine;
+mod image;
+mod registry;
+mod repo;
+mod secret;
+mod service;
+
+use std::collections::BTreeMap;
+
+pub use channel::{Channel, Slack, Webhook};
+pub use engine::EngineAddress;
+pub use image::{Image, ImageTag};
+pub use registry::RegistryDecl;
+pub use repo::Repo;
+pub use secret::{SecretDecl, Var, VarSource};
+pub use service::{Service, ServiceKind};
+
+use crate::base::{Diagnostic, Source, Span, Spanned};
+use crate::lang::spec::NodeSpec;
+use crate::lang::{Binding, Node, Template, Value, is_name, suggest::suggest, validate};
+
+/// A declaration: a value with a name and a place.
+#[derive(Clone, Debug)]
+pub struct Decl<T> {
+    /// Its name and where the name stands.
+    pub name: Spanned<String>,
+    /// The text it stands in.
+    pub source: Source,
+    /// What is declared.
+    pub value: T,
+}
+
+/// All declarations a pipeline can see.
+#[derive(Clone, Debug, Default)]
+pub struct Decls {
+    /// `var`.
+    pub vars: BTreeMap<String, Decl<Var>>,
+    /// `secret`.
+    pub secrets: BTreeMap<String, Decl<SecretDecl>>,
+    /// `registry`.
+    pub registries: BTreeMap<String, Decl<RegistryDecl>>,
+    /// `image`.
+    pub images: BTreeMap<String, Decl<Image>>,
+    /// `repo`.
+    pub repos: BTreeMap<String, Decl<Repo>>,
+    /// `slack` and `webhook`, which share one space of names: both are where `notify` goes.
+    pub channels: BTreeMap<String, Decl<Channel>>,
+    /// `engine`.
+    pub engines: BTreeMap<String, Decl<EngineAddress>>,
+    /// `aws`, `forge`, `argocd` and `kubernetes`, by kind and name.
+    pub services: BTreeMap<(ServiceKind, String), Decl<Service>>,
+}
+
+/// The nodes that declare something.
+pub const SPECS: &[&NodeSpec] = &[
+    &secret::VAR,
+    &secret::SECRET,
+    &service::AWS,
+    &registry::REGISTRY,
+    &image::IMAGE,
+    &repo::REPO,
+    &service::FORGE,
+    &service::ARGOCD,
+    &service::KUBERNETES,
+    &engine::ENGINE,
+    &channel::SLACK,
+    &channel::WEBHOOK,
+];
+
+/// The specification of a declaration's node.
+pub fn spec(name: &str) -> Option<&'static NodeSpec> {
+    SPECS.iter().copied().find(|spec| spec.name == name)
+}
+
+impl Decls {
+    /// Adds what a node declares. The node's name must be one of [`SPECS`].
+    pub fn add(&mut self, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
+        let Some(spec) = spec(&node.name.value) else {
+            return;
+        };
+        let before = diagnostics.len();
+        validate(node, spec, diagnostics);
+        let broken = diagnostics[before..].iter().any(Diagnostic::is_error);
+        let (names, rest) = names_and_rest(node, diagnostics);
+        for name in names {
+            // A declaration with mistakes keeps its name, so that its users are not reported too.
+            let cx = DeclContext {
+                node,
+                name: &name.value,
+                rest,
+            };
+            self.insert(&name, &cx, broken, diagnostics);
+        }
+    }
+
+    fn insert(
+        &mut self,
+        name: &Spanned<String>,
+        cx: &DeclContext<'_>,
+        broken: bool,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
+        let node = cx.node;
+        match node.name.value.as_str() {
+            "var" => put(
+                &mut self.vars,
+                name,
+                node,
+                Var::lower(cx, broken, diagnostics),
+                diagnostics,
+            ),
+            "secret" => put(
+                &mut self.secrets,
+                name,
+                node,
+                SecretDecl::lower(cx, broken, diagnostics),
+                diagnostics,
+            ),
+            "registry" => put(
+                &mut self.registries,
+                name,
+                node,
+                RegistryDecl::lower(cx, broken, diagnostics),
+                diagnostics,
+            ),
+            "image" => put(
+                &mut self.images,
+                name,
+                node,
+                Image::lower(cx, broken, diagnostics),
+                diagnostics,
+            ),
+            "repo" => put(
+                &mut self.repos,
+                name,
+                node,
+                Repo::lower(cx, broken, diagnostics),
+                diagnostics,
+            ),
+            "slack" | "webhook" => put(
+                &mut self.channels,
+                name,
+                node,
+                Channel::lower(cx, broken, diagnostics),
+                diagnostics,
+            ),
+            "engine" => put(
+                &mut self.engines,
+                name,
+                node,
+                EngineAddress::lower(cx),
+                diagnostics,
+            ),
+            other => {
+                if let Some(kind) = ServiceKind::of(other) {
+                    let key = (kind, name.value.clone());
+                    put_key(
+                        &mut self.services,
+                        key,
+                        name,
+                        node,
+                        Service::lower(cx, kind),
+                        diagnostics,
+                    );
+                }
+            }
+        }
+    }
+
+    /// Checks that every name a declaration refers to is declared.
+    pub fn check(&self, diagnostics: &mut Vec<Diagnostic>) {
+        for image in self.images.values() {
+            if let Some(registry) = &image.value.registry {
+                require(
+                    &self.registries,
+                    "registry",
+                    registry,
+                    &image.source,
+                    diagnostics,
+                );
+            }
+        }
+        for registry in self.registries.values() {
+            if let Some(aws) = &registry.value.aws {
+                self.require_service(ServiceKind::Aws, aws, &registry.source, diagnostics);
+            }
+        }
+        for secret in self.secrets.values() {
+            if let Some(aws) = &secret.value.aws {
+                self.require_service(ServiceKind::Aws, aws, &secret.source, diagnostics);
+            }
+        }
+        for repo in self.repos.values() {
+            if let Some(forge) = &repo.value.forge {
+                self.require_service(ServiceKind::Forge, forge, &repo.source, diagnostics);
+            }
+        }
+    }
+
+    /// Reports a service that is not declared.
+    pub fn require_service(
+        &self,
+        kind: ServiceKind,
+        name: &Spanned<String>,
+        source: &Source,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
+        if !self.services.contains_key(&(kind, name.value.clone())) {
+            let names = self
+                .services
+                .keys()
+                .filter(|(k, _)| *k == kind)
+                .map(|(_, name)| name.as_str());
+            diagnostics.push(undeclared(kind.as_str(), name, names, source));
+        }
+    }
+
+    /// Every template of every declaration, with the text it stands in.
+    pub fn templates(&self) -> Vec<(&Source, &Template)> {
+        let mut all = Vec::new();
+        for decl in self.registries.values() {
+            all.extend(
+                decl.value
+                    .templates()
+                    .into_iter()
+                    .map(|t| (&decl.source, t)),
+            );
+        }
+        for decl in self.images.values() {
+            all.extend(
+                decl.value
+                    .templates()
+                    .into_iter()
+                    .map(|t| (&decl.source, t)),
+            );
+        }
+        for decl in self.repos.values() {
+            all.extend(
+                decl.value
+                    .templates()
+                    .into_iter()
+                    .map(|t| (&decl.source, t)),
+            );
+        }
+        for decl in self.channels.values() {
+            all.extend(
+                decl.value
+                    .templates()
+                    .into_iter()
+                    .map(|t| (&decl.source, t)),
+            );
+        }
+        for decl in self.services.values() {
+            all.extend(
+                decl.value
+                    .templates()
+                    .into_iter()
+                    .map(|t| (&decl.source, t)),
+            );
+        }
+        all
+    }
+}
+
+/// Reports a name that a map of declarations does not have.
+pub fn require<T>(
+    map: &BTreeMap<String, T>,
+    what: &str,
+    name: &Spanned<String>,
+    source: &Source,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    if !map.contains_key(&name.value) {
+        diagnostics.push(undeclared(
+            what,
+            name,
+            map.keys().map(String::as_str),
+            source,
+        ));
+    }
+}
+
+/// The finding for a name that is not declared.
+pub fn undeclared<'a>(
+    what: &str,
+    name: &Spanned<String>,
+    names: impl Iterator<Item = &'a str> + Clone,
+    source: &Source,
+) -> Diagnostic {
+    let help = match suggest(&name.value, names.clone()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.clone().next().is_none() => {
+            format!("declare it at the top level: `{what} {} …`", name.value)
+        }
+        None => format!(
+            "declare it with `{what} {} …`; there are {}",
+            name.value,
+            names.take(10).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    Diagnostic::error(
+        "PW0041",
+        format!("{what} `{}` is not declared", name.value),
+        source,
+        name.span,
+    )
+    .help(help)
+}
+
+/// What the lowering of one member of a declaration works on.
+pub(crate) struct DeclContext<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) name: &'a str,
+    /// The argument after the names: an address or a repository.
+    pub(crate) rest: Option<&'a Value>,
+}
+
+impl DeclContext<'_> {
+    pub(crate) fn template(&self, value: &Value) -> Template {
+        let binding = Binding {
+            name: Some(self.name),
+            matrix: &[],
+        };
+        Template::parse(&self.node.source, value, binding).0
+    }
+
+    pub(crate) fn prop(&self, name: &str) -> Option<Spanned<String>> {
+        self.node.prop(name)?.spanned()
+    }
+}
+
+/// Splits a declaration's arguments into names and the one that is no name.
+fn names_and_rest<'a>(
+    node: &'a Node,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> (Vec<Spanned<String>>, Option<&'a Value>) {
+    let mut names = Vec::new();
+    let mut rest = None;
+    for (index, value) in node.args.iter().enumerate() {
+        let Some(text) = value.spanned() else {
+            continue;
+        };
+        let last = index + 1 == node.args.len();
+        if index > 0 && last && (!is_name(&text.value) || value.raw.starts_with('"')) {
+            rest = Some(value);
+        } else if is_name(&text.value) {
+            names.push(text);
+        } else {
+            diagnostics.push(
+                Diagnostic::error(
+                    "PW0015",
+                    format!("\"{}\" is not a name", text.value),
+                    &node.source,
+                    text.span,
+                )
+                .help("a declaration begins with its name: letters, digits, `-` and `_`"),
+            );
+        }
+    }
+    (names, rest)
+}
+
+fn put<T>(
+    map: &mut BTreeMap<String, Decl<T>>,
+    name: &Spanned<String>,
+    node: &Node,
+    value: T,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    put_key(map, name.value.clone(), name, node, value, diagnostics);
+}
+
+fn put_key<K: Ord, T>(
+    map: &mut BTreeMap<K, Decl<T>>,
+    key: K,
+    name: &Spanned<String>,
+    node: &Node,
+    value: T,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    if let Some(first) = map.get(&key) {
+        diagnostics.push(duplicate(
+            &node.name.value,
+            name,
+            &node.source,
+            &first.source,
+            first.name.span,
+        ));
+        return;
+    }
+    map.insert(
+        key,
+        Decl {
+            name: name.clone(),
+            source: node.source.clone(),
+            value,
+        },
+    );
+}
+
+/// The finding for a name that is declared twice.
+pub fn duplicate(
+    what: &str,
+    name: &Spanned<String>,
+    source: &Source,
+    first: &Source,
+    span: Span,
+) -> Diagnostic {
+    Diagnostic::error(
+        "PW0040",
+        format!("{what} `{}` is declared twice", name.value),
+        source,
+        name.span,
+    )
+    .label(first, span, "first declared here")
+    .help("rename one of the two")
+}

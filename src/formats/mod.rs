@@ -1,1 +1,6 @@
 //! Leaf libraries for other people's files: read, locate, edit; no effects.
+
+pub mod diff;
+pub mod dockerfile;
+pub mod dockerignore;
+pub mod yaml;

@@ -103,6 +103,9 @@ pub trait Workspace: WorkspaceReader {
     /// A persistent directory of this project for a cache key.
     async fn cache(&self, key: &str) -> Result<PathBuf, WorkspaceError>;
 
+    /// Makes `root/path` a symbolic link to a directory outside, replacing what is there.
+    async fn link(&self, root: &Path, path: &Path, target: &Path) -> Result<(), WorkspaceError>;
+
     /// Reads a file below a directory, at most `limit` bytes; `None` if it is not there.
     async fn read_below(
         &self,

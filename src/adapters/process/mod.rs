@@ -184,6 +184,16 @@ impl Host for HostProcesses {
         stage.run(spec, output, cancel).await
     }
 
+    async fn asked_to_stop(&self) -> Option<String> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut interrupt = signal(SignalKind::interrupt()).ok()?;
+        let mut terminate = signal(SignalKind::terminate()).ok()?;
+        tokio::select! {
+            _ = interrupt.recv() => Some("SIGINT".to_owned()),
+            _ = terminate.recv() => Some("SIGTERM".to_owned()),
+        }
+    }
+
     async fn reap(&self, prefix: &str) -> usize {
         if prefix.is_empty() {
             // Would end every stage of every Pipewright on this host.

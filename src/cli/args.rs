@@ -1,0 +1,546 @@
+//! The arguments. What they mean is decided elsewhere; this file only knows their shape.
+//!
+//! Parsing must stay lean: `pipewright --version` answers within milliseconds.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::diagnostics::DiagnosticFormat;
+
+const COMMANDS: &str = "\
+{before-help}{about}
+
+{usage-heading} {usage}
+
+Write:
+  init         Write a first pipeline for this repository
+  check        Check pipelines without running anything
+  plan         Show what a run would do, without doing it
+  graph        Show the stages of a pipeline and what waits for what
+
+Run:
+  run          Run a pipeline
+  rerun        Run a finished run again
+  cancel       Ask a run to stop
+
+Look:
+  runs         List runs
+  show         Show what came of a run
+  logs         Print what stages printed
+
+Set up:
+  completions  Print completions for a shell
+  man          Print the manual page
+  help         Explain a command
+
+Options:
+{options}{after-help}";
+
+const EXAMPLES: &str = "\
+Examples:
+  pipewright init                       write pipelines/release.kdl to start from
+  pipewright check                      find mistakes before anything runs
+  pipewright plan release               see what would be built, pushed and changed
+  pipewright run release                do it
+  pipewright show last                  see what came of it
+
+`pipewright help COMMAND` explains a command with examples.";
+
+/// Describes, checks, plans and runs how a commit becomes a running release.
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(
+    name = "pipewright",
+    version,
+    about,
+    max_term_width = 100,
+    help_template = COMMANDS,
+    after_help = EXAMPLES,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Work as if started in this directory
+    #[arg(short = 'C', long = "dir", value_name = "DIR", global = true)]
+    pub dir: Option<PathBuf>,
+    /// Directory of the pipelines, relative to the repository
+    #[arg(long, value_name = "DIR", global = true, default_value = "pipelines")]
+    pub project: PathBuf,
+    /// Directory where runs are remembered, relative to the repository
+    #[arg(long, value_name = "DIR", global = true, default_value = ".pipewright")]
+    pub state: PathBuf,
+    /// When to use colours
+    #[arg(long, value_name = "WHEN", global = true, default_value = "auto")]
+    pub color: Color,
+    /// Tell more; twice for even more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Write a first pipeline for this repository
+    ///
+    /// Looks for Dockerfiles, manifests and build files, and writes a commented pipeline to
+    /// start from. Never overwrites a file.
+    #[command(after_help = "\
+Examples:
+  pipewright init                       write pipelines/release.kdl
+  pipewright init --project ci          write ci/release.kdl")]
+    Init,
+    /// Check pipelines without running anything
+    ///
+    /// Reports every problem of every file at once: syntax, names, types, the graph, triggers,
+    /// secrets, files that pipelines refer to. Exits with 1 if there are errors.
+    #[command(after_help = "\
+Examples:
+  pipewright check                      check the project of this repository
+  pipewright check ci services/*/ci     check these projects
+  pipewright check --format concise     one line per problem, for editors and hooks
+  pipewright check --format json        positions, labels and fixes, for programs")]
+    Check(Check),
+    /// Show what a run would do, without doing it
+    ///
+    /// Asks registries, repositories and services what is there and lists what a run would
+    /// build, push, change and deploy. Changes nothing.
+    #[command(after_help = "\
+Examples:
+  pipewright plan release                          as `pipewright run release` would
+  pipewright plan release --event push --ref main  as a push to main would
+  pipewright plan release --event event.json       as a recorded event would
+  pipewright plan release --input version=1.4.0    with an input
+  pipewright plan release --offline                without asking anybody
+  pipewright plan release --format dot | dot -Tsvg > plan.svg")]
+    Plan(Plan),
+    /// Run a pipeline
+    ///
+    /// Runs the pipeline at the commit that is checked out. Whatever is done already is not done
+    /// again. Pipelines that follow this one run afterwards.
+    #[command(after_help = "\
+Examples:
+  pipewright run release                           run it here and now
+  pipewright run release --only build.app          only this stage and what it needs
+  pipewright run release --simulate                in a simulated world, without effects
+  pipewright run test --dirty                      with changes that are not committed
+  pipewright run release --input version=1.4.0     with an input
+  pipewright run release --junit report.xml --summary summary.md
+  pipewright run --resume last                     go on where a run was cut off
+
+Exit status: 0 succeeded, 1 failed, 2 wrong use or pipeline, 3 errored or timed out, 130 cancelled.")]
+    Run(Run),
+    /// List runs
+    ///
+    /// Lists the newest runs first.
+    #[command(after_help = "\
+Examples:
+  pipewright runs                       the last 20 runs
+  pipewright runs release --limit 100   more, of one pipeline
+  pipewright runs --format json         for programs")]
+    Runs(Runs),
+    /// Show what came of a run
+    ///
+    /// Prints every stage with its outcome and why, what was made, and where the time went.
+    #[command(after_help = "\
+Examples:
+  pipewright show last                  the newest run
+  pipewright show 7f3k2a                a run by the end of its id
+  pipewright show last --format json    for programs")]
+    Show(Show),
+    /// Print what stages printed
+    ///
+    /// Prints the log of one stage, or of all stages in turn. Secrets are masked.
+    #[command(after_help = "\
+Examples:
+  pipewright logs last                  everything the newest run printed
+  pipewright logs last build.app        one stage
+  pipewright logs last build.app -f     and what it will print")]
+    Logs(Logs),
+    /// Run a finished run again
+    ///
+    /// Starts a new attempt with the stored plan and inputs. Secrets are read anew.
+    #[command(after_help = "\
+Examples:
+  pipewright rerun last --failed        only what did not succeed, and what waited for it
+  pipewright rerun 7f3k2a               everything
+  pipewright rerun last --fresh         plan anew, and keep stages whose inputs are equal")]
+    Rerun(Rerun),
+    /// Ask a run to stop
+    ///
+    /// Running stages are told to end and get time to do so; an effect in flight is finished and
+    /// recorded.
+    #[command(after_help = "\
+Example:
+  pipewright cancel last")]
+    Cancel(Cancel),
+    /// Show the stages of a pipeline and what waits for what
+    #[command(after_help = "\
+Examples:
+  pipewright graph release                         as text
+  pipewright graph release --format mermaid        for Markdown
+  pipewright graph release --format dot | dot -Tsvg > release.svg")]
+    Graph(Graph),
+    /// Print completions for a shell
+    #[command(after_help = "\
+Examples:
+  pipewright completions bash > ~/.local/share/bash-completion/completions/pipewright
+  pipewright completions zsh > ~/.zfunc/_pipewright
+  pipewright completions fish > ~/.config/fish/completions/pipewright.fish")]
+    Completions(Completions),
+    /// Print the manual page
+    #[command(after_help = "\
+Example:
+  pipewright man | man -l -")]
+    Man,
+}
+
+/// Arguments of `check`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Check {
+    /// Projects (directories) or pipeline files; the project of this repository if none is given
+    #[arg(value_name = "PATHS")]
+    pub paths: Vec<PathBuf>,
+    /// How problems are shown
+    #[arg(long, value_name = "FORMAT", default_value = "full")]
+    pub format: DiagnosticFormat,
+}
+
+/// What a run is for: the event, the ref, inputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "What it runs for")]
+pub struct For {
+    /// As if this happened: push, tag, pull-request, schedule, manual, pipeline, watch, or a JSON
+    /// file that holds an event
+    #[arg(long, value_name = "EVENT")]
+    pub event: Option<EventArg>,
+    /// Branch, tag or commit to run at; what is checked out if not given
+    #[arg(long = "ref", value_name = "REF")]
+    pub reference: Option<String>,
+    /// Sets an input; may be repeated
+    #[arg(long = "input", value_name = "NAME=VALUE")]
+    pub inputs: Vec<Input>,
+    /// Run whose outputs are `${upstream.…}`, for a pipeline that follows another
+    #[arg(long, value_name = "RUN")]
+    pub upstream: Option<RunRef>,
+}
+
+/// Arguments of `plan`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Plan {
+    /// The pipeline
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: String,
+    /// Ask nobody: what is there already counts as unknown
+    #[arg(long)]
+    pub offline: bool,
+    /// How the plan is shown
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: PlanFormat,
+    /// What it runs for.
+    #[command(flatten)]
+    pub what: For,
+}
+
+/// How a plan is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+    /// For Graphviz
+    Dot,
+    /// For Markdown
+    Mermaid,
+}
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Run {
+    /// The pipeline
+    #[arg(value_name = "PIPELINE", required_unless_present = "resume")]
+    pub pipeline: Option<String>,
+    /// Run only this stage and what it needs; may be repeated
+    #[arg(long, value_name = "STAGE", conflicts_with = "resume")]
+    pub only: Vec<String>,
+    /// Stages that may run at the same time; the number of processors if not given
+    #[arg(long, short = 'j', value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+    /// Run in a simulated world: no engine, no registry, no effects
+    #[arg(long, conflicts_with = "resume")]
+    pub simulate: bool,
+    /// Run the working tree with its uncommitted changes; refuses push, bump and deploy
+    #[arg(long, conflicts_with_all = ["resume", "reference"])]
+    pub dirty: bool,
+    /// Go on with a run that was cut off, with its stored plan and inputs
+    #[arg(
+        long,
+        value_name = "RUN",
+        conflicts_with_all = ["event", "reference", "inputs", "upstream"]
+    )]
+    pub resume: Option<RunRef>,
+    /// Do not run the pipelines that follow this one
+    #[arg(long)]
+    pub no_chain: bool,
+    /// What it runs for.
+    #[command(flatten)]
+    pub what: For,
+    /// How progress is shown; tty on a terminal and plain elsewhere if not given
+    #[arg(long, value_name = "FORMAT", help_heading = "Reports")]
+    pub format: Option<RunFormat>,
+    /// Write the outcome as JUnit XML to this file
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    pub junit: Option<PathBuf>,
+    /// Append the outcome as Markdown to this file
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    pub summary: Option<PathBuf>,
+}
+
+/// How the progress of a run is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RunFormat {
+    /// A live tree
+    Tty,
+    /// Lines
+    Plain,
+    /// One JSON object per line
+    Json,
+}
+
+/// How a list or a run is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Arguments of `runs`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Runs {
+    /// Only runs of this pipeline
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: Option<String>,
+    /// How many
+    #[arg(long, short = 'n', value_name = "N", default_value = "20")]
+    pub limit: NonZeroUsize,
+    /// How they are shown
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: ListFormat,
+}
+
+/// Arguments of `show`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Show {
+    /// The run: its id, the end of its id, or `last`
+    #[arg(value_name = "RUN")]
+    pub run: RunRef,
+    /// How it is shown
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: ListFormat,
+}
+
+/// Arguments of `logs`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Logs {
+    /// The run: its id, the end of its id, or `last`
+    #[arg(value_name = "RUN")]
+    pub run: RunRef,
+    /// The stage; all if not given
+    #[arg(value_name = "STAGE")]
+    pub stage: Option<String>,
+    /// Go on printing until the run ends
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+}
+
+/// Arguments of `rerun`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Rerun {
+    /// The run: its id, the end of its id, or `last`
+    #[arg(value_name = "RUN")]
+    pub run: RunRef,
+    /// Only stages that did not succeed
+    #[arg(long, conflicts_with = "fresh")]
+    pub failed: bool,
+    /// Plan anew from the files of today, and keep stages whose inputs are equal
+    #[arg(long)]
+    pub fresh: bool,
+}
+
+/// Arguments of `cancel`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Cancel {
+    /// The run: its id, the end of its id, or `last`
+    #[arg(value_name = "RUN")]
+    pub run: RunRef,
+}
+
+/// Arguments of `graph`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Graph {
+    /// The pipeline
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: String,
+    /// How the graph is shown
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: GraphFormat,
+}
+
+/// How a graph is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// For Graphviz
+    Dot,
+    /// For Markdown
+    Mermaid,
+    /// For people
+    Text,
+}
+
+/// Arguments of `completions`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// A run as people name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunRef {
+    /// The newest run.
+    Last,
+    /// A run by its id or by the end of it, in lower case.
+    Id(String),
+}
+
+/// A text that names no run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a run is named by its 16-character id, by the last 4 or more characters of it, or by `last`"
+)]
+pub struct RunRefError;
+
+impl FromStr for RunRef {
+    type Err = RunRefError;
+
+    fn from_str(text: &str) -> Result<Self, RunRefError> {
+        if text == "last" {
+            return Ok(Self::Last);
+        }
+        let id = text.to_ascii_lowercase();
+        // The alphabet of ids leaves out letters that look like others.
+        let known = |byte: u8| byte.is_ascii_alphanumeric() && !b"ilou".contains(&byte);
+        if (4..=16).contains(&id.len()) && id.bytes().all(known) {
+            Ok(Self::Id(id))
+        } else {
+            Err(RunRefError)
+        }
+    }
+}
+
+/// What happened, by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventArg {
+    /// A push to a branch.
+    Push,
+    /// A push of a tag.
+    Tag,
+    /// A pull request.
+    PullRequest,
+    /// A schedule came due.
+    Schedule,
+    /// A person asked for it.
+    Manual,
+    /// Another pipeline's run ended.
+    Pipeline,
+    /// A watched registry changed.
+    Watch,
+    /// What a file says.
+    File(PathBuf),
+}
+
+/// A text that is no event.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected push, tag, pull-request, schedule, manual, pipeline, watch, or the path of a JSON file \
+     (with a `/` or ending in `.json`)"
+)]
+pub struct EventArgError;
+
+impl FromStr for EventArg {
+    type Err = EventArgError;
+
+    fn from_str(text: &str) -> Result<Self, EventArgError> {
+        Ok(match text {
+            "push" => Self::Push,
+            "tag" => Self::Tag,
+            "pull-request" => Self::PullRequest,
+            "schedule" => Self::Schedule,
+            "manual" => Self::Manual,
+            "pipeline" => Self::Pipeline,
+            "watch" => Self::Watch,
+            // A mistyped word must not be taken for a file that is missing.
+            path if path.contains('/') || path.ends_with(".json") => Self::File(path.into()),
+            _ => return Err(EventArgError),
+        })
+    }
+}
+
+/// An input given by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// Its name.
+    pub name: String,
+    /// Its value; may be empty.
+    pub value: String,
+}
+
+/// A text that sets no input.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected NAME=VALUE, such as `version=1.4.0`")]
+pub struct InputError;
+
+impl FromStr for Input {
+    type Err = InputError;
+
+    fn from_str(text: &str) -> Result<Self, InputError> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.trim().is_empty() => Ok(Self {
+                name: name.trim().to_owned(),
+                value: value.to_owned(),
+            }),
+            _ => Err(InputError),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! `var` and `secret`: values from outside.
+
+use super::DeclContext;
+use crate::base::{Diagnostic, Spanned};
+use crate::lang::spec::{Args, NodeSpec, PropSpec, Type};
+
+pub(super) const VAR: NodeSpec = NodeSpec {
+    args: Args::some(Type::Literal, "name"),
+    many: true,
+    props: &[
+        PropSpec::new("env", Type::Literal, "environment variable it is read from"),
+        PropSpec::new("file", Type::Literal, "file it is read from"),
+        PropSpec::new("value", Type::Literal, "the value itself"),
+        PropSpec::new(
+            "default",
+            Type::Literal,
+            "value if the environment variable or file is not there",
+        ),
+    ],
+    ..NodeSpec::new(
+        "var",
+        "A value from outside that is no secret, read as `${var.NAME}`. It is shown and stored.",
+    )
+};
+
+pub(super) const SECRET: NodeSpec = NodeSpec {
+    args: Args::some(Type::Literal, "name"),
+    many: true,
+    props: &[
+        PropSpec::new("env", Type::Literal, "environment variable it is read from"),
+        PropSpec::new("file", Type::Literal, "file it is read from"),
+        PropSpec::new("aws", Type::Decl("aws"), "account it is read from"),
+        PropSpec::new(
+            "secretsmanager",
+            Type::Literal,
+            "name or ARN in AWS Secrets Manager",
+        ),
+        PropSpec::new("ssm", Type::Literal, "name in the AWS SSM Parameter Store"),
+        PropSpec::new("key", Type::Literal, "key, if the secret is a JSON object"),
+        PropSpec::new(
+            "version",
+            Type::Literal,
+            "version stage in AWS Secrets Manager",
+        ),
+    ],
+    ..NodeSpec::new(
+        "secret",
+        "A value that must not be shown, read as `${secret.NAME}` in fields that accept secrets. It is read \
+         when a run needs it, never stored, and masked in all output.",
+    )
+};
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VarSource {
+    /// An environment variable.
+    Env(String),
+    /// A file.
+    File(String),
+    /// Written in the pipeline file.
+    Value(String),
+    /// AWS Secrets Manager: name, key, version stage.
+    SecretsManager(String, Option<String>, Option<String>),
+    /// AWS SSM Parameter Store: name.
+    Ssm(String),
+}
+
+/// A variable.
+#[derive(Clone, Debug)]
+pub struct Var {
+    /// Where it comes from.
+    pub from: VarSource,
+    /// What it is if it is not there.
+    pub default: Option<String>,
+}
+
+/// A secret.
+#[derive(Clone, Debug)]
+pub struct SecretDecl {
+    /// Where it comes from.
+    pub from: VarSource,
+    /// The account it is read from.
+    pub aws: Option<Spanned<String>>,
+}
+
+impl Var {
+    pub(super) fn lower(
+        cx: &DeclContext<'_>,
+        broken: bool,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Self {
+        let from = source(cx, &["env", "file", "value"], broken, diagnostics);
+        Self {
+            from,
+            default: cx.prop("default").map(|value| value.value),
+        }
+    }
+}
+
+impl SecretDecl {
+    pub(super) fn lower(
+        cx: &DeclContext<'_>,
+        broken: bool,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Self {
+        let from = source(
+            cx,
+            &["env", "file", "secretsmanager", "ssm"],
+            broken,
+            diagnostics,
+        );
+        let aws = cx.prop("aws");
+        if !broken
+            && aws.is_none()
+            && matches!(from, VarSource::SecretsManager(..) | VarSource::Ssm(_))
+        {
+            diagnostics.push(
+                Diagnostic::error(
+                    "PW0018",
+                    format!("secret `{}` lacks the property `aws`", cx.name),
+                    &cx.node.source,
+                    cx.node.head(),
+                )
+                .help("name the account it is read from: `aws=NAME`, declared with `aws NAME region=…`"),
+            );
+        }
+        Self { from, aws }
+    }
+}
+
+fn source(
+    cx: &DeclContext<'_>,
+    kinds: &[&str],
+    broken: bool,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> VarSource {
+    let what = &cx.node.name.value;
+    let given: Vec<&str> = kinds
+        .iter()
+        .copied()
+        .filter(|kind| cx.node.prop(kind).is_some())
+        .collect();
+    if !broken && given.len() != 1 {
+        let message = match given.as_slice() {
+            [] => format!("{what} `{}` does not say where it comes from", cx.name),
+            several => format!(
+                "{what} `{}` comes from {} at once",
+                cx.name,
+                several.join(" and ")
+            ),
+        };
+        diagnostics.push(
+            Diagnostic::error("PW0018", message, &cx.node.source, cx.node.head())
+                .help(format!("give exactly one of {}", kinds.join("=…, ") + "=…")),
+        );
+    }
+    let text = |name: &str| cx.prop(name).map(|value| value.value);
+    match given.first().copied() {
+        Some("env") => VarSource::Env(text("env").unwrap_or_default()),
+        Some("file") => VarSource::File(text("file").unwrap_or_default()),
+        Some("secretsmanager") => VarSource::SecretsManager(
+            text("secretsmanager").unwrap_or_default(),
+            text("key"),
+            text("version"),
+        ),
+        Some("ssm") => VarSource::Ssm(text("ssm").unwrap_or_default()),
+        _ => VarSource::Value(text("value").unwrap_or_default()),
+    }
+}

@@ -1,0 +1,402 @@
+//! Makes a plan: one pipeline, one commit, what was asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::graph::{Graph, Vertex, Why};
+use crate::base::{Commit, RunId, Secret, StageId};
+use crate::decl::{Decls, VarSource};
+use crate::event::{Outcome, Trigger as Cause, Upstream};
+use crate::lang::Reference;
+use crate::lang::suggest::suggest;
+use crate::pipeline::{ChainOutcome, Input, Pipeline, Project, StageEntry, Trigger};
+use crate::ports::Readers;
+use crate::ports::secrets::{SecretError, SecretSource};
+use crate::stage::Values;
+use crate::stage::common::Concurrency;
+
+/// What a plan is made for.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The commit.
+    pub commit: Commit,
+    /// Use the working tree instead of the commit.
+    pub dirty: bool,
+    /// What started it.
+    pub cause: Cause,
+    /// Inputs given by hand.
+    pub inputs: BTreeMap<String, String>,
+    /// Variables, if they were resolved before (a resumed run).
+    pub vars: BTreeMap<String, String>,
+    /// The run it is chained from.
+    pub upstream: Option<Upstream>,
+    /// Only these stages, and what they use.
+    pub only: Vec<String>,
+}
+
+/// A checked, resolved graph of stages.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The pipeline.
+    pub pipeline: String,
+    /// Its stages, in declaration order.
+    pub stages: Vec<StageEntry>,
+    /// Who waits for whom.
+    pub graph: Arc<Graph>,
+    /// Declarations it sees.
+    pub decls: Arc<Decls>,
+    /// The group the run belongs to.
+    pub concurrency: Option<Concurrency>,
+    /// What it is made for.
+    pub origin: Origin,
+    /// Stages that will not run, and why.
+    pub left_out: BTreeMap<usize, String>,
+    /// Inputs, defaults included.
+    pub inputs: BTreeMap<String, String>,
+    /// The inputs it takes.
+    pub takes: BTreeMap<String, Input>,
+}
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PlanError {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+}
+
+impl PlanError {
+    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            help: help.into(),
+        }
+    }
+}
+
+/// Makes a plan of a project that was checked and has no errors.
+pub fn build(project: &Project, pipeline: &str, origin: Origin) -> Result<Plan, PlanError> {
+    let pipeline = project.pipelines.get(pipeline).ok_or_else(|| {
+        let names = project.pipelines.keys().map(String::as_str);
+        let help = match suggest(pipeline, names.clone()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("there are {}", names.collect::<Vec<_>>().join(", ")),
+        };
+        PlanError::new(format!("there is no pipeline `{pipeline}`"), help)
+    })?;
+    let (graph, dangling) = Graph::build(&pipeline.stages, &pipeline.decls);
+    if let Some(dangling) = dangling.first() {
+        return Err(PlanError::new(
+            format!("there is no stage `{}`", dangling.what),
+            "run `pipewright check`",
+        ));
+    }
+    if graph.cycle().is_some() {
+        return Err(PlanError::new(
+            "stages wait for each other in a circle",
+            "run `pipewright check`",
+        ));
+    }
+    let inputs = inputs(pipeline, &origin.inputs)?;
+    let mut left_out = BTreeMap::new();
+    if !origin.only.is_empty() {
+        leave_out_others(&pipeline.stages, &graph, &origin.only, &mut left_out)?;
+    }
+    if origin.dirty {
+        for (at, stage) in pipeline.stages.iter().enumerate() {
+            if stage.kind.effect {
+                left_out.insert(
+                    at,
+                    "the working tree is no commit (--dirty), and this would leave it".to_owned(),
+                );
+            }
+        }
+    }
+    Ok(Plan {
+        pipeline: pipeline.name.value.clone(),
+        stages: pipeline.stages.clone(),
+        graph: Arc::new(graph),
+        decls: pipeline.decls.clone(),
+        concurrency: pipeline.concurrency.clone(),
+        origin,
+        left_out,
+        inputs,
+        takes: pipeline.inputs.clone(),
+    })
+}
+
+fn inputs(
+    pipeline: &Pipeline,
+    given: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, PlanError> {
+    let mut inputs = BTreeMap::new();
+    for (name, value) in given {
+        let Some(input) = pipeline.inputs.get(name) else {
+            let names = pipeline.inputs.keys().map(String::as_str);
+            let help = match suggest(name, names.clone()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if pipeline.inputs.is_empty() => "the pipeline takes no inputs".to_owned(),
+                None => format!("it takes {}", names.collect::<Vec<_>>().join(", ")),
+            };
+            let message = format!("pipeline `{}` has no input `{name}`", pipeline.name.value);
+            return Err(PlanError::new(message, help));
+        };
+        input.accepts(value).map_err(|why| {
+            PlanError::new(format!("input `{name}`: {why}"), "give a value of its type")
+        })?;
+        inputs.insert(name.clone(), value.clone());
+    }
+    for (name, input) in &pipeline.inputs {
+        if let Some(default) = &input.default {
+            inputs
+                .entry(name.clone())
+                .or_insert_with(|| default.clone());
+        }
+    }
+    Ok(inputs)
+}
+
+/// Keeps the stages asked for and, transitively, those whose data they use.
+fn leave_out_others(
+    stages: &[StageEntry],
+    graph: &Graph,
+    only: &[String],
+    left_out: &mut BTreeMap<usize, String>,
+) -> Result<(), PlanError> {
+    let mut keep = BTreeSet::new();
+    for name in only {
+        let found: Vec<usize> = stages
+            .iter()
+            .enumerate()
+            .filter(|(_, stage)| {
+                stage.id.as_str() == name
+                    || stage.kind.name() == name
+                    || stage
+                        .instance_of
+                        .as_ref()
+                        .is_some_and(|base| base.as_str() == name)
+            })
+            .map(|(at, _)| at)
+            .collect();
+        if found.is_empty() {
+            let names = stages.iter().map(|stage| stage.id.as_str());
+            let help = match suggest(name, names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "stages are named `kind.name`".to_owned(),
+            };
+            return Err(PlanError::new(format!("there is no stage `{name}`"), help));
+        }
+        keep.extend(found);
+    }
+    let mut open: Vec<usize> = keep.iter().copied().collect();
+    let mut seen = BTreeSet::new();
+    while let Some(at) = open.pop() {
+        for (from, why) in graph.awaited(at) {
+            if !matches!(why, Why::Data(_) | Why::Gate | Why::Part) || !seen.insert(from) {
+                continue;
+            }
+            match graph.vertex(from) {
+                Vertex::Stage(stage) => {
+                    keep.insert(*stage);
+                    open.push(*stage);
+                }
+                // Only what stands for the instances of a matrix is data.
+                Vertex::All(_) if matches!(why, Why::Data(_)) => open.push(from),
+                Vertex::All(_) => {}
+            }
+        }
+    }
+    for at in 0..stages.len() {
+        if !keep.contains(&at) {
+            left_out.insert(at, "not asked for (--only)".to_owned());
+        }
+    }
+    Ok(())
+}
+
+impl Plan {
+    /// Positions of the stages by name.
+    pub fn index(&self) -> BTreeMap<StageId, usize> {
+        self.stages
+            .iter()
+            .enumerate()
+            .map(|(at, stage)| (stage.id.clone(), at))
+            .collect()
+    }
+
+    /// Names of the secrets its stages read.
+    pub fn secrets(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        let mut registries = BTreeSet::new();
+        let mut note = |templates: Vec<&crate::lang::Template>| {
+            for template in templates {
+                for reference in template.references() {
+                    if let Reference::Secret(name) = &reference.value {
+                        names.insert(name.clone());
+                    }
+                }
+            }
+        };
+        for (at, stage) in self.stages.iter().enumerate() {
+            if self.left_out.contains_key(&at) {
+                continue;
+            }
+            note(stage.body.templates());
+            for read in stage.body.reads() {
+                use crate::stage::Want;
+                if let Want::Image(image) | Want::Built(image) | Want::Gate(image) = &read.what {
+                    registries.extend(self.registry_of(image));
+                }
+            }
+            for template in stage.body.templates() {
+                for reference in template.references() {
+                    if let Reference::Image(image, _) = &reference.value {
+                        registries.extend(self.registry_of(image));
+                    }
+                }
+            }
+            registries.extend(self.registry_of(stage.id.name()));
+        }
+        for name in registries {
+            if let Some(registry) = self.decls.registries.get(&name) {
+                note(registry.value.templates());
+            }
+        }
+        names
+    }
+
+    fn registry_of(&self, image: &str) -> Option<String> {
+        let image = self.decls.images.get(image)?;
+        Some(image.value.registry.as_ref()?.value.clone())
+    }
+
+    /// Reads the variables the pipeline declares. Those that are not there have no value, which
+    /// is an error only where one is read.
+    pub async fn vars(&self, readers: &Readers) -> BTreeMap<String, String> {
+        let mut vars = BTreeMap::new();
+        for (name, decl) in &self.decls.vars {
+            if let Some(value) = self.origin.vars.get(name) {
+                vars.insert(name.clone(), value.clone());
+                continue;
+            }
+            let value = match source(&decl.value.from) {
+                Err(literal) => Some(literal),
+                Ok(Some(source)) => readers
+                    .secrets
+                    .read(&source)
+                    .await
+                    .ok()
+                    .map(|value| value.expose().to_owned()),
+                Ok(None) => None,
+            };
+            if let Some(value) = value.or_else(|| decl.value.default.clone()) {
+                vars.insert(name.clone(), value);
+            }
+        }
+        vars
+    }
+
+    /// Fetches the secrets the stages read.
+    pub async fn fetch(&self, readers: &Readers) -> Result<BTreeMap<String, Secret>, PlanError> {
+        let mut secrets = BTreeMap::new();
+        for name in self.secrets() {
+            let Some(decl) = self.decls.secrets.get(&name) else {
+                continue;
+            };
+            let secret = match source(&decl.value.from) {
+                Ok(Some(source)) => readers.secrets.read(&source).await,
+                _ => Err(SecretError::Missing(
+                    "AWS, whose support is not part of this version yet,".to_owned(),
+                )),
+            };
+            let secret = secret.map_err(|error| {
+                PlanError::new(
+                    format!("secret `{name}`: {error}"),
+                    "set it where its declaration says it comes from",
+                )
+            })?;
+            secrets.insert(name, secret);
+        }
+        Ok(secrets)
+    }
+
+    /// The values its references stand for.
+    pub fn values(
+        &self,
+        run: RunId,
+        readers: &Readers,
+        vars: BTreeMap<String, String>,
+        secrets: BTreeMap<String, Secret>,
+        offline: bool,
+    ) -> Values {
+        Values {
+            commit: self.origin.commit.clone(),
+            run,
+            pipeline: self.pipeline.clone(),
+            vars,
+            inputs: self.inputs.clone(),
+            secrets,
+            decls: self.decls.clone(),
+            upstream: self.origin.upstream.clone(),
+            dirty: self.origin.dirty,
+            stages: Arc::new(self.index()),
+            registry: readers.registry.clone(),
+            workspace: readers.workspace.clone(),
+            offline,
+            ended: Default::default(),
+            outcome: Default::default(),
+        }
+    }
+
+    /// The directory stages read the commit's files from.
+    pub async fn tree(&self, readers: &Readers) -> Result<PathBuf, PlanError> {
+        if self.origin.dirty {
+            return Ok(readers.workspace.root().to_owned());
+        }
+        readers
+            .workspace
+            .tree(&self.origin.commit.sha)
+            .await
+            .map_err(|error| {
+                PlanError::new(
+                    error.to_string(),
+                    "fetch the commit, or name another with --ref",
+                )
+            })
+    }
+}
+
+/// Where a value is read from: a place, a literal, or nowhere this version can read.
+fn source(from: &VarSource) -> Result<Option<SecretSource>, String> {
+    match from {
+        VarSource::Env(name) => Ok(Some(SecretSource::Env(name.clone()))),
+        VarSource::File(path) => Ok(Some(SecretSource::File(PathBuf::from(path)))),
+        VarSource::Value(text) => Err(text.clone()),
+        VarSource::SecretsManager(..) | VarSource::Ssm(_) => Ok(None),
+    }
+}
+
+/// Pipelines that a run of `pipeline` with `outcome` starts, in order of their names.
+pub fn chained_by<'a>(project: &'a Project, pipeline: &str, outcome: Outcome) -> Vec<&'a Pipeline> {
+    let matches = |wanted: ChainOutcome| match wanted {
+        ChainOutcome::Any => true,
+        ChainOutcome::Succeeded => outcome.is_success(),
+        ChainOutcome::Failed => matches!(
+            outcome,
+            Outcome::Failed | Outcome::Errored | Outcome::TimedOut
+        ),
+    };
+    project
+        .pipelines
+        .values()
+        .filter(|candidate| {
+            candidate.upstreams().any(|trigger| match &trigger.value {
+                Trigger::Pipeline { name, outcome } => name.value == pipeline && matches(*outcome),
+                _ => false,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,489 @@
+//! Plain ordered lines with a prefix per stage, for logs of other systems and for pipes.
+//!
+//! Each stage's output is put together to whole lines, so that lines of stages that run at the
+//! same time never mix.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+
+use super::json::unfinished;
+use super::sink::Sink;
+use super::style::{Style, Tone};
+use super::{Now, PartState, Reporter, Signal, text};
+use crate::base::{RunId, StageId, Timestamp, human_duration};
+use crate::event::{Event, Outcome, Recorded, RunCreated};
+
+/// A line longer than this is split.
+const LINE: usize = 64 << 10;
+/// Parts of one stage whose end is told; more are passed over.
+const PARTS: usize = 4096;
+
+/// Writes lines such as `[build.app] compiling`.
+pub struct Plain {
+    sink: Sink,
+    style: Style,
+    now: Option<Now>,
+    /// Pipelines of the runs heard of; the first one needs no mention in prefixes.
+    runs: HashMap<RunId, Run>,
+    open: HashMap<(RunId, StageId), Open>,
+}
+
+struct Run {
+    pipeline: String,
+    first: bool,
+    started: Timestamp,
+}
+
+/// A stage that printed or began something.
+#[derive(Default)]
+struct Open {
+    partial: Vec<u8>,
+    started: Option<Timestamp>,
+    parts: HashSet<String>,
+}
+
+impl Plain {
+    /// Writes to `out`.
+    pub fn new(out: Box<dyn Write + Send>, style: Style) -> Self {
+        Self {
+            sink: Sink::new(out),
+            style,
+            now: None,
+            runs: HashMap::new(),
+            open: HashMap::new(),
+        }
+    }
+
+    /// Begins every line with the time.
+    #[must_use]
+    pub fn with_times(mut self, now: Now) -> Self {
+        self.now = Some(now);
+        self
+    }
+
+    fn log(&mut self, run: &RunId, stage: &StageId, bytes: &[u8]) {
+        let key = (run.clone(), stage.clone());
+        let mut partial = std::mem::take(&mut self.open.entry(key.clone()).or_default().partial);
+        let mut rest = bytes;
+        loop {
+            let end = memchr::memchr(b'\n', rest);
+            let piece = &rest[..end.unwrap_or(rest.len())];
+            let room = LINE - partial.len();
+            if piece.len() > room {
+                partial.extend_from_slice(&rest[..room]);
+                let begun = partial.split_off(partial.len() - unfinished(&partial));
+                self.print(run, stage, &partial);
+                partial = begun;
+                rest = &rest[room..];
+                continue;
+            }
+            partial.extend_from_slice(piece);
+            let Some(end) = end else { break };
+            self.print(run, stage, &partial);
+            partial.clear();
+            rest = &rest[end + 1..];
+        }
+        self.open.entry(key).or_default().partial = partial;
+    }
+
+    fn print(&mut self, run: &RunId, stage: &StageId, line: &[u8]) {
+        let line = String::from_utf8_lossy(line);
+        let line = text::clean_log(&line, self.style.has_colour());
+        self.stage_line(run, stage, None, &line);
+    }
+
+    fn stage_line(&mut self, run: &RunId, stage: &StageId, at: Option<Timestamp>, line: &str) {
+        let prefix = match self.runs.get(run) {
+            Some(known) if !known.first => format!("[{}:{}]", known.pipeline, stage),
+            _ => format!("[{stage}]"),
+        };
+        let prefix = text::clean(&prefix).into_owned();
+        let prefix = self.style.paint(Tone::Dim, &prefix).into_owned();
+        self.put(at, &format!("{prefix} {line}"));
+    }
+
+    fn put(&mut self, at: Option<Timestamp>, line: &str) {
+        let time = match &self.now {
+            Some(now) => {
+                let time = at.unwrap_or_else(now).rfc3339();
+                format!("{} ", self.style.paint(Tone::Dim, &time))
+            }
+            None => String::new(),
+        };
+        self.sink
+            .put(format!("{time}{}\n", line.trim_end()).as_bytes());
+    }
+
+    fn end_of(&mut self, run: &RunId, stage: &StageId) -> Open {
+        let open = self.open.remove(&(run.clone(), stage.clone()));
+        let mut open = open.unwrap_or_default();
+        if !open.partial.is_empty() {
+            self.print(run, stage, &std::mem::take(&mut open.partial));
+        }
+        open
+    }
+
+    fn created(&mut self, recorded: &Recorded, created: &RunCreated) {
+        let first = self.runs.is_empty();
+        self.runs.insert(
+            recorded.run.clone(),
+            Run {
+                pipeline: created.pipeline.clone(),
+                first,
+                started: recorded.at,
+            },
+        );
+        let mut line = format!(
+            "run {} of {} at {}",
+            recorded.run,
+            created.pipeline,
+            created.commit.short_sha()
+        );
+        if created.dirty {
+            line.push_str(" with uncommitted changes");
+        }
+        if let Some(name) = created
+            .commit
+            .branch
+            .as_ref()
+            .or(created.commit.tag.as_ref())
+        {
+            line.push_str(&format!(" ({name})"));
+        }
+        if created.simulated {
+            line.push_str(", simulated");
+        }
+        line.push_str(&format!(": {}", text::count(created.stages.len(), "stage")));
+        if let Some(upstream) = &created.upstream {
+            line.push_str(&format!(", chained from run {}", upstream.run));
+        }
+        self.run_line(recorded.at, &line);
+    }
+
+    fn run_line(&mut self, at: Timestamp, line: &str) {
+        let line = text::one_line(line);
+        let line = self.style.paint(Tone::Strong, &line).into_owned();
+        self.put(Some(at), &line);
+    }
+
+    fn outcome(&self, outcome: Outcome) -> String {
+        let word = format!("{} {outcome}", self.style.symbol(outcome));
+        self.style
+            .paint(self.style.tone(outcome), &word)
+            .into_owned()
+    }
+
+    fn event(&mut self, recorded: &Recorded) {
+        let (at, run) = (recorded.at, &recorded.run);
+        match &recorded.event {
+            Event::RunCreated(created) => self.created(recorded, created),
+            Event::RunStarted { attempt, .. } => {
+                if let Some(known) = self.runs.get_mut(run) {
+                    known.started = at;
+                }
+                if *attempt > 1 {
+                    self.run_line(at, &format!("run {run}: attempt {attempt}"));
+                }
+            }
+            Event::StageStarted { stage, attempt } => {
+                let key = (run.clone(), stage.clone());
+                self.open.entry(key).or_default().started.get_or_insert(at);
+                let line = match attempt {
+                    0 | 1 => "started".to_owned(),
+                    more => format!("started, attempt {more}"),
+                };
+                self.stage_line(run, stage, Some(at), &line);
+            }
+            Event::Intent { .. } | Event::Effect { .. } => {}
+            Event::StageRetried {
+                stage,
+                outcome,
+                reason,
+                wait_ms,
+            } => {
+                let started = self.end_of(run, stage).started;
+                if started.is_some() {
+                    let key = (run.clone(), stage.clone());
+                    self.open.entry(key).or_default().started = started;
+                }
+                let wait = human_duration(std::time::Duration::from_millis(*wait_ms));
+                let line = format!(
+                    "{}{}, retrying in {wait}",
+                    self.outcome(*outcome),
+                    tell(reason)
+                );
+                self.stage_line(run, stage, Some(at), &line);
+            }
+            Event::StageWaiting { stage, group } => {
+                let line = format!("waiting for a place in group {}", text::one_line(group));
+                self.stage_line(run, stage, Some(at), &line);
+            }
+            Event::StageFinished {
+                stage,
+                outcome,
+                reason,
+                allowed,
+                ..
+            } => {
+                let open = self.end_of(run, stage);
+                let mut line = self.outcome(*outcome);
+                if *allowed && outcome.is_bad() {
+                    line.push_str(" (allowed)");
+                }
+                if let Some(started) = open.started {
+                    line.push_str(&format!(" in {}", human_duration(at.since(started))));
+                }
+                line.push_str(&tell(reason));
+                self.stage_line(run, stage, Some(at), &line);
+            }
+            Event::Warning { stage, message } => {
+                let word = self.style.paint(Tone::Held, "warning:").into_owned();
+                let line = format!("{word} {}", text::one_line(message));
+                match stage {
+                    Some(stage) => self.stage_line(run, stage, Some(at), &line),
+                    None => self.put(Some(at), &line),
+                }
+            }
+            Event::CancelRequested { by } => {
+                self.run_line(at, &format!("run {run}: cancel requested by {by}"));
+            }
+            Event::ChainCreated {
+                run: next,
+                pipeline,
+            } => self.run_line(at, &format!("run {run} starts run {next} of {pipeline}")),
+            Event::RunFinished { outcome } => {
+                let took = self.runs.get(run).map_or(String::new(), |known| {
+                    format!(" in {}", human_duration(at.since(known.started)))
+                });
+                let line = format!("run {run}: {}{took}", self.outcome(*outcome));
+                self.put(Some(at), &line);
+            }
+        }
+    }
+
+    fn part(&mut self, run: &RunId, stage: &StageId, id: &str, label: &str, state: PartState) {
+        let (word, tone) = match state {
+            PartState::Running => return,
+            PartState::Done => ("done", Tone::Dim),
+            PartState::Cached => ("cached", Tone::Same),
+            PartState::Failed => ("failed", Tone::Bad),
+        };
+        let key = (run.clone(), stage.clone());
+        let parts = &mut self.open.entry(key).or_default().parts;
+        // The same end is told again and again by some engines.
+        if parts.len() >= PARTS || !parts.insert(id.to_owned()) {
+            return;
+        }
+        let word = self.style.paint(tone, word).into_owned();
+        let line = format!("{word} {}", text::one_line(label));
+        self.stage_line(run, stage, None, &line);
+    }
+}
+
+/// A reason as it follows an outcome.
+fn tell(reason: &str) -> String {
+    match text::one_line(reason) {
+        reason if reason.is_empty() => reason,
+        reason => format!(": {reason}"),
+    }
+}
+
+impl Reporter for Plain {
+    fn signal(&mut self, signal: &Signal) {
+        match signal {
+            Signal::Event(recorded) => {
+                self.event(recorded);
+                self.sink.flush();
+            }
+            Signal::Log { run, stage, bytes } => self.log(run, stage, bytes),
+            Signal::Progress {
+                run,
+                stage,
+                id,
+                label,
+                state,
+                ..
+            } => self.part(run, stage, id, label, *state),
+        }
+    }
+
+    fn tick(&mut self) {
+        self.sink.flush();
+    }
+
+    fn finish(&mut self) {
+        let mut open: Vec<_> = self.open.keys().cloned().collect();
+        open.sort();
+        for (run, stage) in open {
+            self.end_of(&run, &stage);
+        }
+        self.sink.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture::{ClosedPipe, Page, START, Story};
+
+    fn plain() -> (Plain, Page) {
+        let page = Page::default();
+        (Plain::new(page.boxed(), Style::new(false, true)), page)
+    }
+
+    #[test]
+    fn tells_a_run() {
+        let (mut plain, page) = plain();
+        let mut story = Story::new("release", &["build.app", "push.app", "deploy.prod"]);
+        story.start("build.app").tell(&mut plain);
+        plain.signal(&story.log("build.app", b"comp"));
+        plain.signal(&story.log("push.app", b"other\n"));
+        plain.signal(&story.log("build.app", b"iling\r\n\tdone\nrest"));
+        plain.signal(&story.progress("build.app", "[1/2] COPY .", 0, None, PartState::Running));
+        plain.signal(&story.progress("build.app", "[1/2] COPY .", 0, None, PartState::Cached));
+        plain.signal(&story.progress("build.app", "[1/2] COPY .", 0, None, PartState::Cached));
+        story.at(4).add(Event::StageRetried {
+            stage: "build.app".into(),
+            outcome: Outcome::Errored,
+            reason: "the engine\nbroke off".to_owned(),
+            wait_ms: 2000,
+        });
+        story.at(6).add(Event::StageStarted {
+            stage: "build.app".into(),
+            attempt: 2,
+        });
+        story.at(8).end("build.app", Outcome::Succeeded, "");
+        story.end("push.app", Outcome::UpToDate, "the registry has it");
+        story.add(Event::StageWaiting {
+            stage: "deploy.prod".into(),
+            group: "prod".to_owned(),
+        });
+        story.add(Event::Warning {
+            stage: None,
+            message: "no cache".to_owned(),
+        });
+        story.add(Event::CancelRequested {
+            by: "SIGINT".to_owned(),
+        });
+        story
+            .at(9)
+            .end("deploy.prod", Outcome::Cancelled, "by SIGINT");
+        story.finish(Outcome::Cancelled).tell(&mut plain);
+        plain.finish();
+        let expected = "\
+run RUN of release at 1a2b3c4 (main): 3 stages
+[build.app] started
+[push.app] other
+[build.app] compiling
+[build.app] \tdone
+[build.app] cached [1/2] COPY .
+[build.app] rest
+[build.app] ! errored: the engine broke off, retrying in 2.0s
+[build.app] started, attempt 2
+[build.app] ✓ succeeded in 8.0s
+[push.app] = up-to-date: the registry has it
+[deploy.prod] waiting for a place in group prod
+warning: no cache
+run RUN: cancel requested by SIGINT
+[deploy.prod] ■ cancelled: by SIGINT
+run RUN: ■ cancelled in 9.0s
+";
+        assert_eq!(page.take(), expected.replace("RUN", story.run.as_str()));
+    }
+
+    #[test]
+    fn chained_runs_are_told_apart() {
+        let (mut plain, page) = plain();
+        let mut first = Story::new("release", &["build.app"]);
+        let mut next = first.chained("deploy-stage", &["deploy.prod"]);
+        first.add(Event::ChainCreated {
+            run: next.run.clone(),
+            pipeline: "deploy-stage".to_owned(),
+        });
+        first.tell(&mut plain);
+        next.start("deploy.prod").tell(&mut plain);
+        plain.signal(&next.log("deploy.prod", b"rolling"));
+        plain.finish();
+        let expected = "\
+run FIRST of release at 1a2b3c4 (main): 1 stage
+run FIRST starts run NEXT of deploy-stage
+run NEXT of deploy-stage at 1a2b3c4 (main): 1 stage, chained from run FIRST
+[deploy-stage:deploy.prod] started
+[deploy-stage:deploy.prod] rolling
+";
+        let expected = expected.replace("FIRST", first.run.as_str());
+        assert_eq!(page.take(), expected.replace("NEXT", next.run.as_str()));
+    }
+
+    #[test]
+    fn long_lines_are_split_between_characters() {
+        let (mut plain, page) = plain();
+        let story = Story::new("release", &["run.x"]);
+        let long = format!("a{}\nend\n", "構".repeat(50_000));
+        for chunk in long.as_bytes().chunks(10_007) {
+            plain.signal(&story.log("run.x", chunk));
+        }
+        let text = page.take();
+        let lines: Vec<&str> = text
+            .lines()
+            .map(|line| line.strip_prefix("[run.x] ").expect("a prefix"))
+            .collect();
+        assert!(lines.iter().all(|line| line.len() <= LINE));
+        assert_eq!(lines.len(), 4);
+        assert_eq!(lines[..3].concat(), long.lines().next().expect("a line"));
+        assert_eq!(lines[3], "end");
+    }
+
+    #[test]
+    fn a_line_of_the_limit_is_whole() {
+        let (mut plain, page) = plain();
+        let story = Story::new("release", &["run.x"]);
+        let mut bytes = vec![b'x'; LINE];
+        bytes.push(b'\n');
+        plain.signal(&story.log("run.x", &bytes));
+        assert_eq!(page.take().lines().count(), 1);
+        plain.finish();
+        assert_eq!(page.take(), "");
+    }
+
+    #[test]
+    fn hostile_output_is_tamed() {
+        let (mut plain, page) = plain();
+        let story = Story::new("release", &["run.x"]);
+        plain.signal(&story.log("run.x", b"\x1b[2J\x1b[1;1H\x1b]0;t\x07ok\x00\xff\n"));
+        assert_eq!(page.take(), "[run.x] ok\u{fffd}\n");
+    }
+
+    #[test]
+    fn colours_and_times() {
+        let page = Page::default();
+        let mut plain = Plain::new(page.boxed(), Style::new(true, true))
+            .with_times(Box::new(|| Timestamp(START + 5000)));
+        let mut story = Story::new("release", &["run.x"]);
+        story.tell(&mut plain);
+        page.take();
+        story
+            .at(1)
+            .end("run.x", Outcome::Failed, "no")
+            .tell(&mut plain);
+        plain.signal(&story.log("run.x", b"\x1b[32mgreen\n"));
+        assert_eq!(
+            page.take(),
+            "\u{1b}[90m2026-01-31T08:00:01Z\u{1b}[0m \u{1b}[90m[run.x]\u{1b}[0m \
+             \u{1b}[31m✗ failed\u{1b}[0m: no\n\
+             \u{1b}[90m2026-01-31T08:00:05Z\u{1b}[0m \u{1b}[90m[run.x]\u{1b}[0m \
+             \u{1b}[32mgreen\u{1b}[0m\n"
+        );
+    }
+
+    #[test]
+    fn a_closed_pipe_silences_it() {
+        let pipe = ClosedPipe::default();
+        let mut plain = Plain::new(Box::new(pipe.clone()), Style::ascii());
+        Story::new("release", &["run.x"])
+            .start("run.x")
+            .tell(&mut plain);
+        plain.finish();
+        assert_eq!(*pipe.0.lock().expect("no writer panics"), 1);
+    }
+}

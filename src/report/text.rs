@@ -1,0 +1,260 @@
+//! Text for screens: widths in columns, cutting, and making text from outside harmless.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use unicode_width::UnicodeWidthChar;
+
+/// Columns a text takes on a screen. Expects no control characters.
+pub fn width(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}
+
+/// Cuts a text to a number of columns; a cut text ends in `mark`.
+pub fn fit<'a>(text: &'a str, columns: usize, mark: &str) -> Cow<'a, str> {
+    // A byte takes at most one column, so short texts need no counting.
+    if text.len() <= columns || width(text) <= columns {
+        return Cow::Borrowed(text);
+    }
+    let mark_width = width(mark);
+    let (room, mark) = match columns.checked_sub(mark_width) {
+        Some(room) => (room, mark),
+        None => (columns, ""),
+    };
+    let mut used = 0;
+    let mut end = 0;
+    for (at, c) in text.char_indices() {
+        used += c.width().unwrap_or(0);
+        if used > room {
+            break;
+        }
+        end = at + c.len_utf8();
+    }
+    Cow::Owned(format!("{}{mark}", &text[..end]))
+}
+
+/// Fills a text with blanks on the right up to a number of columns.
+pub fn pad(text: &str, columns: usize) -> String {
+    let fill = columns.saturating_sub(width(text));
+    format!("{text}{:fill$}", "")
+}
+
+/// Fills a text with blanks on the left up to a number of columns.
+pub fn pad_left(text: &str, columns: usize) -> String {
+    let fill = columns.saturating_sub(width(text));
+    format!("{:fill$}{text}", "")
+}
+
+/// A number with separators: `10,000`.
+pub fn number(value: usize) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number with its noun: `1 stage`, `2 stages`.
+pub fn count(value: usize, noun: &str) -> String {
+    let plural = if value == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", number(value))
+}
+
+/// One line of text from outside, made safe to show: no escape sequences, no control characters,
+/// tabs as blanks, nothing that changes the direction of reading.
+pub fn clean(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(Cleaner { colours: false }.run(text))
+}
+
+/// One line of a log, made safe to show but left as it is otherwise: tabs stay, and colours if
+/// asked for. What a carriage return overwrote is gone, as it would be on a screen.
+pub fn clean_log(text: &str, colours: bool) -> Cow<'_, str> {
+    if text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+        return Cow::Borrowed(text);
+    }
+    let mut lines = text.trim_end_matches('\r').rsplit('\r');
+    let text = lines.next().unwrap_or("");
+    let mut cleaned = String::with_capacity(text.len());
+    for (at, part) in text.split('\t').enumerate() {
+        if at > 0 {
+            cleaned.push('\t');
+        }
+        cleaned.push_str(&Cleaner { colours }.run(part));
+    }
+    if cleaned.contains('\u{1b}') {
+        cleaned.push_str("\u{1b}[0m");
+    }
+    Cow::Owned(cleaned)
+}
+
+/// Several lines of text from outside as one line.
+pub fn one_line(text: &str) -> String {
+    let mut joined = String::new();
+    for word in text.split_whitespace() {
+        if !joined.is_empty() {
+            joined.push(' ');
+        }
+        joined.push_str(&clean(word));
+    }
+    joined
+}
+
+struct Cleaner {
+    colours: bool,
+}
+
+impl Cleaner {
+    fn run(&self, text: &str) -> String {
+        let mut cleaned = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            rest = &rest[c.len_utf8()..];
+            match c {
+                '\u{1b}' => rest = self.escape(rest, &mut cleaned),
+                '\t' => cleaned.push_str("    "),
+                '\n' | '\r' | '\u{2028}' | '\u{2029}' => cleaned.push(' '),
+                // Direction marks can make a line read as something it is not.
+                '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+                '\u{61c}' | '\u{feff}' => {}
+                c if c.is_control() => {}
+                c => cleaned.push(c),
+            }
+        }
+        cleaned
+    }
+
+    /// Skips an escape sequence whose first byte is gone; returns what follows it.
+    fn escape<'a>(&self, rest: &'a str, cleaned: &mut String) -> &'a str {
+        let bytes = rest.as_bytes();
+        match bytes.first() {
+            Some(b'[') => {
+                let body = &bytes[1..];
+                let inner = body
+                    .iter()
+                    .take_while(|byte| matches!(byte, 0x20..=0x3f))
+                    .count();
+                match body.get(inner) {
+                    Some(b'm') if self.colours && is_colour(&body[..inner]) => {
+                        let _ = write!(cleaned, "\u{1b}{}", &rest[..inner + 2]);
+                        &rest[inner + 2..]
+                    }
+                    Some(0x40..=0x7e) => &rest[inner + 2..],
+                    _ => &rest[inner + 1..],
+                }
+            }
+            // Strings (titles, links, …) end at BEL or ESC \. One that never ends hides nothing.
+            Some(b']' | b'P' | b'X' | b'^' | b'_') => {
+                match rest.find(['\u{7}', '\u{1b}', '\u{9c}']) {
+                    Some(end) if bytes[end] == 0x1b => {
+                        let after = &rest[end + 1..];
+                        after.strip_prefix('\\').unwrap_or(&rest[end..])
+                    }
+                    Some(end) => rest[end..].trim_start_matches(['\u{7}', '\u{9c}']),
+                    None => &rest[1..],
+                }
+            }
+            Some(0x20..=0x7e) => {
+                let skipped = bytes
+                    .iter()
+                    .take_while(|byte| matches!(byte, 0x20..=0x2f))
+                    .count();
+                match bytes.get(skipped) {
+                    Some(0x30..=0x7e) => &rest[skipped + 1..],
+                    _ => &rest[skipped..],
+                }
+            }
+            _ => rest,
+        }
+    }
+}
+
+fn is_colour(parameters: &[u8]) -> bool {
+    parameters.len() <= 32
+        && parameters
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || matches!(byte, b';' | b':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_count_columns() {
+        assert_eq!(width("abc"), 3);
+        assert_eq!(width("構築"), 4);
+        assert_eq!(width("e\u{301}"), 1);
+        assert_eq!(pad("構築", 6), "構築  ");
+        assert_eq!(pad_left("構築", 6), "  構築");
+    }
+
+    #[test]
+    fn cutting_never_exceeds_and_never_splits() {
+        assert_eq!(fit("abcdef", 6, "…"), "abcdef");
+        assert_eq!(fit("abcdefg", 6, "…"), "abcde…");
+        assert_eq!(fit("構築段階", 6, "…"), "構築…");
+        assert_eq!(fit("構築段階", 5, "…"), "構築…");
+        assert_eq!(fit("構築", 1, "…"), "…");
+        assert_eq!(fit("構築", 0, "…"), "");
+        assert_eq!(fit("abcdef", 2, "..."), "ab");
+        for columns in 0..12 {
+            assert!(width(&fit("a構築b段階c", columns, "…")) <= columns);
+        }
+    }
+
+    #[test]
+    fn escapes_and_controls_go() {
+        for (dirty, tidy) in [
+            ("plain", "plain"),
+            ("\u{1b}[31mred\u{1b}[0m", "red"),
+            ("\u{1b}[2J\u{1b}[Hgone", "gone"),
+            ("\u{1b}]0;title\u{7}text", "text"),
+            ("\u{1b}]8;;http://x\u{1b}\\link\u{1b}]8;;\u{1b}\\", "link"),
+            ("\u{1b}]0;never ends", "0;never ends"),
+            ("a\u{1b}", "a"),
+            ("a\u{1b}[", "a"),
+            ("a\u{1b}[31", "a"),
+            ("\u{1b}(Bx\u{1b}7y", "xy"),
+            ("\u{1b}構", "構"),
+            ("\u{1b}[構", "構"),
+            ("a\u{0}b\u{8}c\u{7f}d\u{9b}e", "abcde"),
+            ("a\tb", "a    b"),
+            ("user\u{202e}txt.exe", "usertxt.exe"),
+            ("構築 ✓", "構築 ✓"),
+        ] {
+            assert_eq!(clean(dirty), tidy, "{dirty:?}");
+        }
+    }
+
+    #[test]
+    fn logs_keep_tabs_and_maybe_colours() {
+        assert_eq!(clean_log("a\tb", false), "a\tb");
+        assert_eq!(clean_log("10%\r50%\r100%\r", false), "100%");
+        assert_eq!(clean_log("\u{1b}[1;31mred", false), "red");
+        assert_eq!(
+            clean_log("\u{1b}[1;31mred\u{1b}[2K", true),
+            "\u{1b}[1;31mred\u{1b}[0m"
+        );
+        assert_eq!(clean_log("\u{1b}[?25lx", true), "x");
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(number(999), "999");
+        assert_eq!(number(1_234_567), "1,234,567");
+        assert_eq!(count(1, "stage"), "1 stage");
+        assert_eq!(count(10_000, "stage"), "10,000 stages");
+    }
+
+    #[test]
+    fn lines_are_joined() {
+        assert_eq!(one_line(" a\n\tb \u{1b}[31mc\r\n"), "a b c");
+    }
+}

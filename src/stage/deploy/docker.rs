@@ -1,0 +1,761 @@
+//! `deploy docker`: replaces a container on an engine.
+//!
+//! The new version is first started beside the old one, without its published ports, and must
+//! get healthy; only then the old one is stopped and the new one takes its name and ports. If it
+//! does not get healthy there either, the old one is started again.
+//!
+//! Every step is found again by name after a crash: `NAME` runs, `NAME.candidate` is on trial,
+//! `NAME.next` waits for its turn, `NAME.previous` is kept until the new one is healthy.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::base::{Diagnostic, Digest, Spanned, Text};
+use crate::decl;
+use crate::lang::Template;
+use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
+use crate::ports::Silent;
+use crate::ports::engine::{ContainerSpec, ContainerState, Engine, Health, Mount, Network};
+use crate::stage::build::resolved;
+use crate::stage::common::duration;
+use crate::stage::{
+    CheckContext, Done, Failure, Forecast, Lowering, Missing, PlanContext, Read, Stage,
+    StageContext, Values, Verdict, Want,
+};
+
+const ENV: NodeSpec = NodeSpec {
+    args: Args::fixed(&[
+        ArgSpec::new("name", Type::Literal),
+        ArgSpec::new("value", Type::SecretText),
+    ]),
+    many: true,
+    ..NodeSpec::new("env", "Environment variable.")
+};
+const MOUNT: NodeSpec = NodeSpec {
+    args: Args::fixed(&[
+        ArgSpec::new("source", Type::Text),
+        ArgSpec::new("target", Type::Literal),
+    ]),
+    many: true,
+    ..NodeSpec::new(
+        "mount",
+        "Volume or absolute directory of the host, and where it goes.",
+    )
+};
+const COMMAND: NodeSpec = NodeSpec {
+    args: Args::some(Type::Text, "argument"),
+    ..NodeSpec::new("command", "Replaces the image's command.")
+};
+const READY: NodeSpec = NodeSpec::field(
+    "ready",
+    Type::Script,
+    "Command, run in the container, that succeeds once it is healthy; the image's health check if absent.",
+);
+const HEALTHY_WITHIN: NodeSpec = NodeSpec::field(
+    "healthy-within",
+    Type::Duration,
+    "Longest wait until it is healthy; \"1m\" if absent.",
+);
+const TIMEOUT: NodeSpec = NodeSpec::field(
+    "timeout",
+    Type::Duration,
+    "Longest time it may take; \"10m\" if absent.",
+);
+const CONTAINER: NodeSpec = NodeSpec {
+    args: Args::one(Type::Name, "name"),
+    props: &[
+        PropSpec::required("image", Type::Decl("image"), "image to run"),
+        PropSpec::new(
+            "publish",
+            Type::Text,
+            "ports: `[[ADDRESS:]HOST:]CONTAINER`, several separated by commas",
+        ),
+        PropSpec::new("network", Type::Text, "network of the engine to join"),
+        PropSpec::new("user", Type::Text, "user to run as"),
+    ],
+    children: &[&ENV, &MOUNT, &COMMAND, &READY, &HEALTHY_WITHIN],
+    required: true,
+    ..NodeSpec::new("container", "The container: its name and its image.")
+};
+const BEFORE: NodeSpec = NodeSpec {
+    args: Args::one(Type::Name, "name"),
+    props: &[PropSpec::new(
+        "image",
+        Type::Decl("image"),
+        "image to run; the container's if absent",
+    )],
+    children: &[&COMMAND, &ENV, &TIMEOUT],
+    many: true,
+    ..NodeSpec::new(
+        "before",
+        "One-off container that must succeed before traffic moves, such as a migration.",
+    )
+};
+
+pub(super) const SPEC: NodeSpec = NodeSpec {
+    props: &[PropSpec::new(
+        "engine",
+        Type::Decl("engine"),
+        "engine; `local` if absent",
+    )],
+    children: &[&CONTAINER, &BEFORE],
+    ..NodeSpec::new("docker", "A container on an engine.")
+};
+
+/// Label that ties a container to the deployment that made it.
+const DEPLOY_LABEL: &str = "dev.pipewright.deploy";
+/// Label that holds the digest of everything the container was made from.
+const CONFIG_LABEL: &str = "dev.pipewright.config";
+/// Label that holds the image, by digest.
+const IMAGE_LABEL: &str = "dev.pipewright.image";
+
+#[derive(Debug)]
+struct Docker {
+    engine: Option<Spanned<String>>,
+    address: Option<String>,
+    name: String,
+    image: Spanned<String>,
+    publish: Option<Template>,
+    network: Option<Template>,
+    user: Option<Template>,
+    env: Vec<(String, Template)>,
+    mounts: Vec<(Template, String)>,
+    command: Vec<Template>,
+    ready: Option<String>,
+    healthy_within: Duration,
+    before: Vec<Before>,
+}
+
+#[derive(Debug)]
+struct Before {
+    name: String,
+    image: Spanned<String>,
+    command: Vec<Template>,
+    env: Vec<(String, Template)>,
+    timeout: Duration,
+}
+
+pub(super) fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
+    let empty = || Spanned::new(String::new(), cx.node.head());
+    let docker = cx.node.child("docker");
+    let container = docker.and_then(|node| node.child("container"));
+    let command = |node: &crate::lang::Node| -> Vec<Template> {
+        node.child("command")
+            .map(|command| {
+                command
+                    .args
+                    .iter()
+                    .map(|value| cx.template(value))
+                    .collect()
+            })
+            .unwrap_or_default()
+    };
+    let prop = |name: &str| container.and_then(|node| node.prop(name));
+    let image = prop("image")
+        .and_then(|value| cx.name(value))
+        .unwrap_or_else(empty);
+    let before = docker
+        .into_iter()
+        .flat_map(|node| node.children_named("before"))
+        .filter_map(|node| {
+            Some(Before {
+                name: node.args.first()?.as_str()?.to_owned(),
+                image: node
+                    .prop("image")
+                    .and_then(|value| cx.name(value))
+                    .unwrap_or_else(|| image.clone()),
+                command: command(node),
+                env: cx.pairs(node, "env"),
+                timeout: duration(node, "timeout").unwrap_or(Duration::from_secs(600)),
+            })
+        })
+        .collect();
+    let engine = docker
+        .and_then(|node| node.prop("engine"))
+        .and_then(|value| cx.name(value));
+    Arc::new(Docker {
+        address: engine
+            .as_ref()
+            .and_then(|name| cx.decls.engines.get(&name.value)?.value.address.clone()),
+        engine,
+        name: container
+            .and_then(|node| cx.name(node.args.first()?))
+            .map(|name| name.value)
+            .unwrap_or_default(),
+        publish: prop("publish").map(|value| cx.template(value)),
+        network: prop("network").map(|value| cx.template(value)),
+        user: prop("user").map(|value| cx.template(value)),
+        env: container
+            .map(|node| cx.pairs(node, "env"))
+            .unwrap_or_default(),
+        mounts: container
+            .into_iter()
+            .flat_map(|node| node.children_named("mount"))
+            .filter_map(|mount| match mount.args.as_slice() {
+                [source, target] => Some((cx.template(source), target.as_str()?.to_owned())),
+                _ => None,
+            })
+            .collect(),
+        command: container.map(command).unwrap_or_default(),
+        ready: container
+            .and_then(|node| node.child_arg("ready"))
+            .and_then(|value| value.as_str())
+            .map(str::to_owned),
+        healthy_within: container
+            .and_then(|node| duration(node, "healthy-within"))
+            .unwrap_or(Duration::from_secs(60)),
+        before,
+        image,
+    })
+}
+
+/// What should run, with everything resolved.
+struct Wanted {
+    spec: ContainerSpec,
+    config: String,
+    pinned: String,
+}
+
+impl Docker {
+    async fn wanted(&self, values: &Values, stage: &str) -> Result<Wanted, Missing> {
+        let facts = values.image(&self.image.value).await?;
+        let (digest, _) = values.digest(&self.image.value).await?;
+        let pinned = facts.pinned(&digest);
+        let mut env = Vec::new();
+        let mut shown_env = BTreeMap::new();
+        for (key, template) in &self.env {
+            let text = values.text(template).await?;
+            // A secret takes part as a hash, so that a new secret is a new configuration.
+            let shown = match &text {
+                Text::Plain(text) => text.clone(),
+                Text::Secret(secret) => {
+                    Digest::of(format!("{stage} {key} {}", secret.expose()).as_bytes()).to_string()
+                }
+            };
+            shown_env.insert(key.clone(), shown);
+            env.push((key.clone(), text));
+        }
+        let mut mounts = Vec::new();
+        for (source, target) in &self.mounts {
+            mounts.push(Mount {
+                source: values.plain(source).await?,
+                target: target.clone(),
+                read_only: false,
+            });
+        }
+        let mut command = Vec::new();
+        for template in &self.command {
+            command.push(values.plain(template).await?);
+        }
+        let publish: Vec<String> = match &self.publish {
+            Some(publish) => {
+                let text = values.plain(publish).await?;
+                text.split(',').map(|port| port.trim().to_owned()).collect()
+            }
+            None => Vec::new(),
+        };
+        let network = match &self.network {
+            Some(network) => Some(values.plain(network).await?),
+            None => None,
+        };
+        let user = match &self.user {
+            Some(user) => Some(values.plain(user).await?),
+            None => None,
+        };
+        let config = serde_json::json!({
+            "version": 1, "image": pinned, "env": shown_env, "command": command, "publish": publish,
+            "network": network, "user": user,
+            "mounts": mounts.iter().map(|mount| format!("{}:{}", mount.source, mount.target)).collect::<Vec<_>>(),
+        });
+        let config = Digest::of(config.to_string().as_bytes()).to_string();
+        let labels = BTreeMap::from([
+            (DEPLOY_LABEL.to_owned(), self.name.clone()),
+            (CONFIG_LABEL.to_owned(), config.clone()),
+            (IMAGE_LABEL.to_owned(), pinned.clone()),
+        ]);
+        let spec = ContainerSpec {
+            name: self.name.clone(),
+            image: pinned.clone(),
+            command: (!command.is_empty()).then_some(command),
+            env,
+            labels,
+            user,
+            mounts,
+            network: network.map(|name| Network::Named {
+                name,
+                aliases: vec![self.name.clone()],
+            }),
+            publish,
+            restart: true,
+            ..ContainerSpec::default()
+        };
+        Ok(Wanted {
+            spec,
+            config,
+            pinned,
+        })
+    }
+
+    fn refuse_other_engine(&self) -> Result<(), Failure> {
+        match (&self.engine, &self.address) {
+            (Some(name), Some(_)) => Err(Failure::errored(format!(
+                "engine `{}` is not reached by this version yet: nothing was changed; only `local` is, which follows DOCKER_HOST",
+                name.value
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn done(&self, state: &ContainerState, pinned: &str, done: Done) -> Done {
+        let done = done.output("revision", pinned);
+        match state.ports.first() {
+            Some((_, host)) => {
+                let host = host.replacen("0.0.0.0", "127.0.0.1", 1);
+                done.output("url", format!("http://{host}"))
+            }
+            None => done,
+        }
+    }
+}
+
+/// Whether a container is what we want it to be.
+fn runs(state: &ContainerState, wanted: &Wanted) -> bool {
+    state.running
+        && state.labels.get(CONFIG_LABEL) == Some(&wanted.config)
+        && matches!(state.health, Health::Healthy | Health::NoCheck)
+}
+
+fn owned(state: &ContainerState) -> bool {
+    state.labels.contains_key(DEPLOY_LABEL)
+}
+
+#[async_trait]
+impl Stage for Docker {
+    fn reads(&self) -> Vec<Read> {
+        std::iter::once(&self.image)
+            .chain(self.before.iter().map(|before| &before.image))
+            .map(|image| Read {
+                what: Want::Image(image.value.clone()),
+                span: image.span,
+                optional: false,
+            })
+            .collect()
+    }
+
+    fn templates(&self) -> Vec<&Template> {
+        let single = [&self.publish, &self.network, &self.user];
+        let before = self.before.iter().flat_map(|before| {
+            before
+                .command
+                .iter()
+                .chain(before.env.iter().map(|(_, value)| value))
+        });
+        single
+            .into_iter()
+            .flatten()
+            .chain(&self.command)
+            .chain(self.env.iter().map(|(_, value)| value))
+            .chain(self.mounts.iter().map(|(source, _)| source))
+            .chain(before)
+            .collect()
+    }
+
+    fn variant(&self) -> Option<&'static str> {
+        Some("docker")
+    }
+
+    fn uses_engine(&self) -> bool {
+        true
+    }
+
+    fn check(&self, cx: &CheckContext<'_>, diagnostics: &mut Vec<Diagnostic>) {
+        for image in
+            std::iter::once(&self.image).chain(self.before.iter().map(|before| &before.image))
+        {
+            if !image.value.is_empty() {
+                decl::require(&cx.decls.images, "image", image, cx.source, diagnostics);
+            }
+        }
+        if let Some(engine) = &self.engine
+            && engine.value != "local"
+        {
+            decl::require(&cx.decls.engines, "engine", engine, cx.source, diagnostics);
+        }
+    }
+
+    async fn forecast(&self, cx: &PlanContext<'_>) -> Forecast {
+        if let Err(failure) = self.refuse_other_engine() {
+            return Forecast::new(Verdict::Fail, failure.message);
+        }
+        let effect = format!("replace container {}", self.name);
+        let wanted = match self.wanted(cx.values, cx.stage.as_str()).await {
+            Ok(wanted) => wanted,
+            Err(missing) => return Forecast::missing(&missing).effect(effect),
+        };
+        match cx.readers.engine.container(&self.name).await {
+            Err(error) => {
+                Forecast::new(Verdict::Unknown, Failure::from(error).message).effect(effect)
+            }
+            Ok(Some(state)) if runs(&state, &wanted) => {
+                let done = Done::up_to_date(format!("{} runs {}", self.name, wanted.pinned));
+                Forecast::from_done(self.done(&state, &wanted.pinned, done))
+            }
+            Ok(Some(state)) if !owned(&state) => Forecast::new(Verdict::Fail, foreign(&self.name)),
+            Ok(Some(state)) => {
+                let old = state
+                    .labels
+                    .get(IMAGE_LABEL)
+                    .map_or(state.image.as_str(), String::as_str);
+                Forecast::new(Verdict::Run, format!("{} runs {old}", self.name)).effect(format!(
+                    "replace container {} by {}",
+                    self.name, wanted.pinned
+                ))
+            }
+            Ok(None) => Forecast::new(
+                Verdict::Run,
+                format!("there is no container {} yet", self.name),
+            )
+            .effect(format!(
+                "start container {} from {}",
+                self.name, wanted.pinned
+            )),
+        }
+    }
+
+    async fn run(&self, cx: &StageContext<'_>) -> Result<Done, Failure> {
+        self.refuse_other_engine()?;
+        let wanted = self.wanted(cx.values, cx.stage.as_str()).await?;
+        let engine = &*cx.world.engine;
+        let place = Place::of(&self.name);
+        self.tidy(engine, &place, &wanted).await?;
+        let current = engine.container(&place.name).await?;
+        if let Some(state) = &current {
+            if runs(state, &wanted) {
+                engine.remove(&place.previous).await?;
+                let ours = cx.intended(&place.name).is_some();
+                let note = format!("{} runs {}", self.name, wanted.pinned);
+                let done = if ours {
+                    Done::succeeded(note)
+                } else {
+                    Done::up_to_date(note)
+                };
+                return Ok(self.done(state, &wanted.pinned, done));
+            }
+            if !owned(state) {
+                return Err(Failure::failed(foreign(&self.name)));
+            }
+        }
+        let facts = cx.values.image(&self.image.value).await?;
+        let target = resolved(&*cx.world.readers.registry, facts.target.clone()).await?;
+        engine
+            .pull(&wanted.pinned, Some(&target), cx.output, &cx.cancel)
+            .await?;
+        for before in &self.before {
+            self.before(cx, before).await?;
+        }
+        self.trial(cx, &place, &wanted).await?;
+        if cx.cancel.is_cancelled() {
+            return Err(Failure::cancelled(
+                "cancelled: the old version keeps running",
+            ));
+        }
+        let detail = BTreeMap::from([
+            ("config".to_owned(), wanted.config.clone()),
+            ("image".to_owned(), wanted.pinned.clone()),
+        ]);
+        cx.effects.intend(&place.name, detail.clone()).await?;
+        let state = self.switch(cx, &place, &wanted, current.is_some()).await?;
+        cx.effects.done(&place.name, detail).await?;
+        let note = format!("{} runs {}", self.name, wanted.pinned);
+        Ok(self.done(&state, &wanted.pinned, Done::succeeded(note)))
+    }
+}
+
+fn foreign(name: &str) -> String {
+    format!(
+        "container {name} exists and was not made by a deployment; remove it or choose another name"
+    )
+}
+
+/// The names a deployment uses on its engine.
+struct Place {
+    name: String,
+    candidate: String,
+    next: String,
+    previous: String,
+}
+
+impl Place {
+    fn of(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            candidate: format!("{name}.candidate"),
+            next: format!("{name}.next"),
+            previous: format!("{name}.previous"),
+        }
+    }
+}
+
+impl Docker {
+    /// Brings what a crash left into one of two shapes: something runs under the name, or
+    /// nothing was ever there.
+    async fn tidy(
+        &self,
+        engine: &dyn Engine,
+        place: &Place,
+        wanted: &Wanted,
+    ) -> Result<(), Failure> {
+        engine.remove(&place.candidate).await?;
+        engine.remove(&place.next).await?;
+        if engine.container(&place.previous).await?.is_none() {
+            return Ok(());
+        }
+        match engine.container(&place.name).await? {
+            // The switch had happened: whether it gets healthy is looked at next.
+            Some(state) if runs(&state, wanted) => Ok(()),
+            Some(_) => {
+                engine.remove(&place.name).await?;
+                self.restore(engine, place).await
+            }
+            None => self.restore(engine, place).await,
+        }
+    }
+
+    async fn restore(&self, engine: &dyn Engine, place: &Place) -> Result<(), Failure> {
+        engine.rename(&place.previous, &place.name).await?;
+        Ok(engine.start(&place.name).await?)
+    }
+
+    /// Starts the new version beside the old one and waits until it is healthy.
+    async fn trial(
+        &self,
+        cx: &StageContext<'_>,
+        place: &Place,
+        wanted: &Wanted,
+    ) -> Result<(), Failure> {
+        let engine = &*cx.world.engine;
+        // Not the run's own labels: volumes it shares with what runs must survive a clean-up.
+        let labels = BTreeMap::from([(DEPLOY_LABEL.to_owned(), self.name.clone())]);
+        let spec = ContainerSpec {
+            name: place.candidate.clone(),
+            labels,
+            publish: Vec::new(),
+            restart: false,
+            network: match &wanted.spec.network {
+                Some(Network::Named { name, .. }) => Some(Network::Named {
+                    name: name.clone(),
+                    aliases: Vec::new(),
+                }),
+                other => other.clone(),
+            },
+            ..wanted.spec.clone()
+        };
+        cx.say(format!("trying {} beside what runs", wanted.pinned));
+        let id = engine.create(&spec).await?;
+        let healthy = async {
+            engine.start(&id).await?;
+            self.healthy(cx, &id).await
+        };
+        let healthy = healthy.await;
+        engine.remove(&place.candidate).await?;
+        healthy.map_err(|failure| Failure {
+            message: format!("{}; what ran before keeps running", failure.message),
+            ..failure
+        })?;
+        Ok(())
+    }
+
+    /// Stops the old version and starts the new one in its place; puts the old one back if the
+    /// new one does not get healthy.
+    async fn switch(
+        &self,
+        cx: &StageContext<'_>,
+        place: &Place,
+        wanted: &Wanted,
+        replaces: bool,
+    ) -> Result<ContainerState, Failure> {
+        let engine = &*cx.world.engine;
+        let next = ContainerSpec {
+            name: place.next.clone(),
+            ..wanted.spec.clone()
+        };
+        engine.create(&next).await?;
+        if replaces {
+            engine.rename(&place.name, &place.previous).await?;
+            engine.stop(&place.previous, cx.grace).await?;
+        }
+        engine.rename(&place.next, &place.name).await?;
+        let healthy = async {
+            engine.start(&place.name).await?;
+            self.healthy(cx, &place.name).await
+        };
+        match healthy.await {
+            Ok(state) => {
+                engine.remove(&place.previous).await?;
+                Ok(state)
+            }
+            Err(failure) => {
+                engine.remove(&place.name).await?;
+                if !replaces {
+                    return Err(failure);
+                }
+                self.restore(engine, place).await?;
+                Err(Failure {
+                    message: format!("{}; rolled back to what ran before", failure.message),
+                    ..failure
+                })
+            }
+        }
+    }
+
+    /// Waits until a container is healthy, or says what it printed.
+    async fn healthy(&self, cx: &StageContext<'_>, name: &str) -> Result<ContainerState, Failure> {
+        let engine = &*cx.world.engine;
+        let began = tokio::time::Instant::now();
+        let ready = self
+            .ready
+            .as_ref()
+            .map(|ready| ["sh".to_owned(), "-c".to_owned(), ready.clone()]);
+        loop {
+            let state = engine
+                .container(name)
+                .await?
+                .ok_or_else(|| Failure::errored(format!("container {name} vanished")))?;
+            let why = if !state.running {
+                Some(format!(
+                    "exited with status {}",
+                    state.exit_code.unwrap_or(-1)
+                ))
+            } else if state.health == Health::Unhealthy {
+                Some("is unhealthy".to_owned())
+            } else if began.elapsed() >= self.healthy_within {
+                Some(format!(
+                    "was not healthy within {}",
+                    crate::base::human_duration(self.healthy_within)
+                ))
+            } else {
+                None
+            };
+            if let Some(why) = why {
+                let said = engine.tail(name, 20).await.unwrap_or_default();
+                cx.output.log(said.as_bytes());
+                return Err(Failure::failed(format!("the new {} {why}", self.name)));
+            }
+            let healthy = match (&ready, state.health) {
+                (Some(ready), _) => engine.exec(name, ready, &Silent).await? == 0,
+                (None, Health::Healthy) => true,
+                // Without any check, staying up for a second is all that can be asked.
+                (None, Health::NoCheck) => began.elapsed() >= Duration::from_secs(1),
+                (None, _) => false,
+            };
+            if healthy {
+                return Ok(state);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                () = cx.cancel.cancelled() => return Err(Failure::cancelled("cancelled while waiting for the new version")),
+            }
+        }
+    }
+
+    /// Runs a one-off container, once per run, also across a crash.
+    async fn before(&self, cx: &StageContext<'_>, before: &Before) -> Result<(), Failure> {
+        let engine = &*cx.world.engine;
+        let key = format!("before {}", before.name);
+        if cx
+            .intended(&key)
+            .is_some_and(|effect| effect.result.is_some())
+        {
+            return Ok(());
+        }
+        let name = cx.resource(&format!("before-{}", before.name));
+        let found = engine.container(&name).await?;
+        let id = match found {
+            // A crash cut us off while it ran: it is adopted, not started again.
+            Some(state) if cx.intended(&key).is_some() => state.id,
+            _ => {
+                engine.remove(&name).await?;
+                let spec = self.before_spec(cx, before, &name).await?;
+                cx.effects
+                    .intend(
+                        &key,
+                        BTreeMap::from([("container".to_owned(), name.clone())]),
+                    )
+                    .await?;
+                engine.create(&spec).await?
+            }
+        };
+        cx.say(format!("running {}", before.name));
+        let state = engine.container(&id).await?;
+        let fresh = state.is_some_and(|state| !state.running && state.exit_code.is_none());
+        let work = async {
+            if fresh {
+                engine.run(&id, None, cx.output, cx.grace, &cx.cancel).await
+            } else {
+                engine.attach(&id, cx.output, cx.grace, &cx.cancel).await
+            }
+        };
+        let code = tokio::time::timeout(before.timeout, work).await;
+        engine.remove(&name).await?;
+        match code {
+            Err(_) => Err(Failure {
+                outcome: crate::event::Outcome::TimedOut,
+                message: format!(
+                    "{} took longer than {}; the old version keeps running",
+                    before.name,
+                    crate::base::human_duration(before.timeout)
+                ),
+            }),
+            Ok(code) => match code? {
+                0 => cx.effects.done(&key, BTreeMap::new()).await,
+                code => Err(Failure::failed(format!(
+                    "{} exited with status {code}; the old version keeps running",
+                    before.name
+                ))),
+            },
+        }
+    }
+
+    async fn before_spec(
+        &self,
+        cx: &StageContext<'_>,
+        before: &Before,
+        name: &str,
+    ) -> Result<ContainerSpec, Failure> {
+        let facts = cx.values.image(&before.image.value).await?;
+        let (digest, _) = cx.values.digest(&before.image.value).await?;
+        let pinned = facts.pinned(&digest);
+        let target = resolved(&*cx.world.readers.registry, facts.target.clone()).await?;
+        cx.world
+            .engine
+            .pull(&pinned, Some(&target), cx.output, &cx.cancel)
+            .await?;
+        let mut env = Vec::new();
+        for (key, template) in self.env.iter().chain(&before.env) {
+            env.push((key.clone(), cx.values.text(template).await?));
+        }
+        let mut command = Vec::new();
+        for template in &before.command {
+            command.push(cx.values.plain(template).await?);
+        }
+        let network = match &self.network {
+            Some(network) => Some(Network::Named {
+                name: cx.values.plain(network).await?,
+                aliases: Vec::new(),
+            }),
+            None => None,
+        };
+        Ok(ContainerSpec {
+            name: name.to_owned(),
+            image: pinned,
+            command: (!command.is_empty()).then_some(command),
+            env,
+            labels: cx.labels(),
+            network,
+            ..ContainerSpec::default()
+        })
+    }
+}

@@ -1,0 +1,547 @@
+//! `run`: a script or a command, on the host or in a container.
+
+mod container;
+mod host;
+mod outputs;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::build::{USES, stages_used};
+use super::{
+    CheckContext, Done, Failure, Forecast, Kind, Lowering, PlanContext, Read, Stage, StageContext,
+    Verdict, Want,
+};
+use crate::base::{Diagnostic, Spanned, StageId, Text, parse_duration, parse_size};
+use crate::lang::Template;
+use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
+use crate::ports::process::Program;
+use crate::stage_children;
+
+use outputs::OutputSpec;
+
+const SCRIPT: NodeSpec = NodeSpec::field(
+    "script",
+    Type::Script,
+    "Shell script, run by `bash -euo pipefail`, or `sh -eu` where there is no bash. `${…}` is the shell's own.",
+);
+const COMMAND: NodeSpec = NodeSpec {
+    args: Args::some(Type::Text, "argument"),
+    ..NodeSpec::new("command", "Program and arguments, run without a shell.")
+};
+const CONTAINER: NodeSpec = NodeSpec {
+    args: Args::one(Type::Text, "image"),
+    props: &[
+        PropSpec::new("user", Type::Text, "user to run as"),
+        PropSpec::new(
+            "network",
+            Type::OneOf(&["bridge", "none", "host"]),
+            "network; `bridge` if absent",
+        ),
+        PropSpec::new("memory", Type::Size, "memory limit"),
+    ],
+    ..NodeSpec::new("container", "Image to run in; on the host if absent.")
+};
+pub(super) const ENV: NodeSpec = NodeSpec {
+    args: Args::fixed(&[
+        ArgSpec::new("name", Type::Literal),
+        ArgSpec::new("value", Type::SecretText),
+    ]),
+    many: true,
+    ..NodeSpec::new("env", "Environment variable.")
+};
+const READY: NodeSpec = NodeSpec::field(
+    "ready",
+    Type::Script,
+    "Command, run in the service's container, that succeeds once it is ready.",
+);
+const SERVICE_TIMEOUT: NodeSpec = NodeSpec::field(
+    "timeout",
+    Type::Duration,
+    "Longest wait until it is ready; \"1m\" if absent.",
+);
+const SERVICE_COMMAND: NodeSpec = NodeSpec {
+    args: Args::some(Type::Text, "argument"),
+    ..NodeSpec::new("command", "Replaces the image's command.")
+};
+const SERVICE: NodeSpec = NodeSpec {
+    args: Args::some(Type::Name, "name"),
+    many: true,
+    props: &[PropSpec::required(
+        "image",
+        Type::Text,
+        "image of the service",
+    )],
+    children: &[&ENV, &READY, &SERVICE_TIMEOUT, &SERVICE_COMMAND],
+    ..NodeSpec::new(
+        "service",
+        "Container that runs beside the script and is reached by its name.",
+    )
+};
+const AXIS: NodeSpec = NodeSpec {
+    args: Args::some(Type::Literal, "value"),
+    many: true,
+    ..NodeSpec::new("axis", "Values of one axis, read as `${matrix.AXIS}`.")
+};
+const MATRIX: NodeSpec = NodeSpec {
+    any_child: Some(&AXIS),
+    ..NodeSpec::new(
+        "matrix",
+        "Runs once for every combination of its axes' values.",
+    )
+};
+const CACHE: NodeSpec = NodeSpec {
+    args: Args::some(Type::Literal, "path"),
+    many: true,
+    props: &[PropSpec::new(
+        "key",
+        Type::Text,
+        "name under which it is kept; the path if absent",
+    )],
+    ..NodeSpec::new(
+        "cache",
+        "Directories kept from run to run: absolute in a container, relative on the host.",
+    )
+};
+const PRODUCES: NodeSpec = NodeSpec {
+    args: Args::some(Type::Glob, "path"),
+    ..NodeSpec::new("produces", "Files kept for stages that `uses` this one.")
+};
+const OUTPUT: NodeSpec = NodeSpec {
+    args: Args::one(Type::Name, "name"),
+    many: true,
+    props: &[
+        PropSpec::required("from", Type::Literal, "file the value is read from"),
+        PropSpec::new(
+            "match",
+            Type::Regex,
+            "expression whose first group is the value; the whole file, trimmed, if absent",
+        ),
+    ],
+    ..NodeSpec::new(
+        "output",
+        "A value left to other stages, read as `${run.NAME.OUTPUT}`.",
+    )
+};
+const FINALLY: NodeSpec = NodeSpec::new(
+    "finally",
+    "Run once everything else has ended, however it did.",
+);
+const GRACE: NodeSpec = NodeSpec::field(
+    "grace",
+    Type::Duration,
+    "Time between SIGTERM and SIGKILL; \"10s\" if absent.",
+);
+const CHECKOUT: NodeSpec = NodeSpec::field(
+    "checkout",
+    Type::OneOf(&["commit", "none"]),
+    "What the working directory holds at the start: a copy of the commit, or nothing.",
+);
+
+/// The kind.
+pub const KIND: Kind = Kind {
+    spec: &NodeSpec {
+        args: Args::some(Type::Name, "name"),
+        many: true,
+        children: stage_children![
+            &SCRIPT, &COMMAND, &CONTAINER, &SERVICE, &ENV, &MATRIX, &CACHE, &USES, &PRODUCES,
+            &OUTPUT, &FINALLY, &GRACE, &CHECKOUT,
+        ],
+        ..NodeSpec::new(
+            "run",
+            "Runs a script or a command, on the host or in a container, in a copy of the commit.",
+        )
+    },
+    effect: false,
+    outputs: &[],
+    lower,
+};
+
+#[derive(Debug)]
+struct Run {
+    program: Option<ProgramSpec>,
+    container: Option<Container>,
+    services: Vec<Service>,
+    env: Vec<(String, Template)>,
+    caches: Vec<(String, Template)>,
+    uses: Vec<Spanned<StageId>>,
+    produces: Vec<String>,
+    outputs: Vec<OutputSpec>,
+    grace: Option<Duration>,
+    empty: bool,
+    matrix: Vec<(String, String)>,
+}
+
+#[derive(Debug)]
+enum ProgramSpec {
+    Script(String),
+    Command(Vec<Template>),
+}
+
+#[derive(Debug)]
+struct Container {
+    image: Template,
+    user: Option<Template>,
+    network: Option<String>,
+    memory: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Service {
+    name: String,
+    image: Template,
+    env: Vec<(String, Template)>,
+    ready: Option<String>,
+    timeout: Duration,
+    command: Vec<Template>,
+}
+
+fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
+    let node = cx.node;
+    let script = node.child_arg("script").and_then(|value| value.as_str());
+    let command = node.child("command");
+    let program = match (script, command) {
+        (Some(script), None) => Some(ProgramSpec::Script(script.to_owned())),
+        (None, Some(command)) => Some(ProgramSpec::Command(
+            command
+                .args
+                .iter()
+                .map(|value| cx.template(value))
+                .collect(),
+        )),
+        (None, None) => {
+            if !node.flag("script") {
+                cx.error(
+                    "PW0017",
+                    "`run` does nothing",
+                    node.head(),
+                    "add `script \"…\"` or `command \"PROGRAM\" …`",
+                );
+            }
+            None
+        }
+        (Some(_), Some(command)) => {
+            cx.error(
+                "PW0019",
+                "`run` has a script and a command",
+                command.head(),
+                "keep one of the two",
+            );
+            None
+        }
+    };
+    let container = node.child("container").and_then(|container| {
+        Some(Container {
+            image: cx.template(container.args.first()?),
+            user: container.prop("user").map(|value| cx.template(value)),
+            network: container
+                .prop("network")
+                .and_then(|value| value.as_str())
+                .map(str::to_owned),
+            memory: container
+                .prop("memory")
+                .and_then(|value| parse_size(value.as_str()?)),
+        })
+    });
+    let services: Vec<Service> = node
+        .children_named("service")
+        .flat_map(|service| services(cx, service))
+        .collect();
+    if container.is_none()
+        && let Some(service) = node.child("service")
+    {
+        cx.error(
+            "PW0019",
+            "a service can only be reached from a container",
+            service.head(),
+            "add `container \"IMAGE\"` to the stage",
+        );
+    }
+    let caches = node
+        .children_named("cache")
+        .flat_map(|cache| cache.args.iter().map(move |path| (cache, path)))
+        .filter_map(|(cache, path)| {
+            let key = cache.prop("key").unwrap_or(path);
+            Some((path.as_str()?.to_owned(), cx.template(key)))
+        })
+        .collect();
+    let produces = node
+        .child("produces")
+        .map(|produces| {
+            produces
+                .args
+                .iter()
+                .filter_map(|value| value.as_str().map(str::to_owned))
+                .collect()
+        })
+        .unwrap_or_default();
+    Arc::new(Run {
+        program,
+        services,
+        env: cx.pairs(node, "env"),
+        caches,
+        uses: stages_used(cx),
+        produces,
+        outputs: node
+            .children_named("output")
+            .filter_map(OutputSpec::lower)
+            .collect(),
+        grace: super::common::duration(node, "grace"),
+        empty: node.child_arg("checkout").and_then(|value| value.as_str()) == Some("none"),
+        matrix: cx.matrix.to_vec(),
+        container,
+    })
+}
+
+fn services(cx: &Lowering<'_>, node: &crate::lang::Node) -> Vec<Service> {
+    let Some(image) = node.prop("image") else {
+        return Vec::new();
+    };
+    node.args
+        .iter()
+        .filter_map(|name| name.as_str())
+        .map(|name| Service {
+            name: name.to_owned(),
+            image: cx.template(image),
+            env: cx.pairs(node, "env"),
+            ready: node
+                .child_arg("ready")
+                .and_then(|value| value.as_str())
+                .map(str::to_owned),
+            timeout: node
+                .child_arg("timeout")
+                .and_then(|value| parse_duration(value.as_str()?))
+                .unwrap_or(Duration::from_secs(60)),
+            command: node
+                .child("command")
+                .map(|command| {
+                    command
+                        .args
+                        .iter()
+                        .map(|value| cx.template(value))
+                        .collect()
+                })
+                .unwrap_or_default(),
+        })
+        .collect()
+}
+
+#[async_trait]
+impl Stage for Run {
+    fn reads(&self) -> Vec<Read> {
+        self.uses
+            .iter()
+            .map(|stage| Read {
+                what: Want::Files(stage.value.clone()),
+                span: stage.span,
+                optional: false,
+            })
+            .collect()
+    }
+
+    fn templates(&self) -> Vec<&Template> {
+        let command: &[Template] = match &self.program {
+            Some(ProgramSpec::Command(command)) => command,
+            _ => &[],
+        };
+        let container = self
+            .container
+            .iter()
+            .flat_map(|c| std::iter::once(&c.image).chain(&c.user));
+        let services = self.services.iter().flat_map(|service| {
+            std::iter::once(&service.image)
+                .chain(&service.command)
+                .chain(service.env.iter().map(|(_, value)| value))
+        });
+        command
+            .iter()
+            .chain(container)
+            .chain(services)
+            .chain(self.env.iter().map(|(_, value)| value))
+            .chain(self.caches.iter().map(|(_, key)| key))
+            .collect()
+    }
+
+    fn outputs(&self) -> Vec<String> {
+        self.outputs
+            .iter()
+            .map(|output| output.name.clone())
+            .collect()
+    }
+
+    fn check(&self, cx: &CheckContext<'_>, diagnostics: &mut Vec<Diagnostic>) {
+        for (path, key) in &self.caches {
+            let absolute = path.starts_with('/');
+            if absolute != self.container.is_some() {
+                let (where_, want) = if absolute {
+                    ("on the host", "relative")
+                } else {
+                    ("in a container", "absolute")
+                };
+                diagnostics.push(
+                    Diagnostic::error("PW0015", format!("cache \"{path}\" must be {want} {where_}"), cx.source, key.span)
+                        .help("paths in a container begin with `/`; on the host they are below the working directory"),
+                );
+            }
+        }
+    }
+
+    fn uses_engine(&self) -> bool {
+        self.container.is_some()
+    }
+
+    async fn forecast(&self, _cx: &PlanContext<'_>) -> Forecast {
+        let place = match &self.container {
+            Some(container) => format!("in {}", container.image),
+            None => "on the host".to_owned(),
+        };
+        Forecast::new(
+            Verdict::Run,
+            format!("runs {} {place}", self.program_name()),
+        )
+    }
+
+    async fn run(&self, cx: &StageContext<'_>) -> Result<Done, Failure> {
+        let workspace = &cx.world.workspace;
+        let tree = (!self.empty).then_some(cx.tree.as_path());
+        let scratch = workspace
+            .scratch(cx.run.as_str(), &cx.stage.file_name(), tree)
+            .await?;
+        let done = self.in_scratch(cx, &scratch).await;
+        workspace.discard(scratch).await;
+        done
+    }
+}
+
+impl Run {
+    fn program_name(&self) -> String {
+        match &self.program {
+            Some(ProgramSpec::Command(command)) => command
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" "),
+            _ => "a script".to_owned(),
+        }
+    }
+
+    async fn in_scratch(
+        &self,
+        cx: &StageContext<'_>,
+        scratch: &crate::ports::workspace::Scratch,
+    ) -> Result<Done, Failure> {
+        let workspace = &cx.world.workspace;
+        for stage in &self.uses {
+            workspace
+                .restore(cx.run.as_str(), &stage.value.file_name(), &scratch.path)
+                .await?;
+        }
+        let program = self.program(cx).await?;
+        let env = self.env(cx, &self.env).await?;
+        let grace = self.grace.unwrap_or(cx.grace);
+        let code = match &self.container {
+            None => host::run(self, cx, scratch.path.clone(), program, env, grace).await?,
+            Some(container) => {
+                container::run(
+                    self,
+                    container,
+                    cx,
+                    scratch.path.clone(),
+                    program,
+                    env,
+                    grace,
+                )
+                .await?
+            }
+        };
+        if code != 0 {
+            return Err(Failure::failed(match code {
+                126 => "exited with status 126: a program could not be executed".to_owned(),
+                127 => "exited with status 127: a program was not found".to_owned(),
+                137 => "killed by SIGKILL (status 137), often for using too much memory".to_owned(),
+                129..160 => format!("ended by signal {} (status {code})", code - 128),
+                _ => format!("exited with status {code}"),
+            }));
+        }
+        let mut done = Done::succeeded(String::new());
+        for output in &self.outputs {
+            let value = output.read(cx, &scratch.path).await?;
+            done = done.output(&output.name, value);
+        }
+        if !self.produces.is_empty() {
+            let (files, bytes) = workspace
+                .collect(
+                    cx.run.as_str(),
+                    &cx.stage.file_name(),
+                    scratch,
+                    &self.produces,
+                )
+                .await?;
+            if files == 0 {
+                return Err(Failure::failed(format!(
+                    "produced nothing that fits {}",
+                    self.produces.join(" ")
+                )));
+            }
+            cx.say(format!(
+                "kept {files} files, {}",
+                crate::base::human_bytes(bytes)
+            ));
+        }
+        Ok(done)
+    }
+
+    async fn program(&self, cx: &StageContext<'_>) -> Result<Program, Failure> {
+        match &self.program {
+            Some(ProgramSpec::Script(script)) => Ok(Program::Script(script.clone())),
+            Some(ProgramSpec::Command(command)) => {
+                let mut argv = Vec::with_capacity(command.len());
+                for template in command {
+                    argv.push(cx.values.plain(template).await?);
+                }
+                Ok(Program::Command(argv))
+            }
+            None => Err(Failure::failed("there is nothing to run")),
+        }
+    }
+
+    async fn env(
+        &self,
+        cx: &StageContext<'_>,
+        pairs: &[(String, Template)],
+    ) -> Result<Vec<(String, Text)>, Failure> {
+        let mut env = vec![
+            ("CI".to_owned(), Text::Plain("true".to_owned())),
+            ("PIPEWRIGHT_RUN".to_owned(), Text::Plain(cx.run.to_string())),
+        ];
+        for (key, value) in &self.matrix {
+            let key: String = key
+                .chars()
+                .map(|c| {
+                    if c.is_ascii_alphanumeric() {
+                        c.to_ascii_uppercase()
+                    } else {
+                        '_'
+                    }
+                })
+                .collect();
+            env.push((format!("MATRIX_{key}"), Text::Plain(value.clone())));
+        }
+        for (key, template) in pairs {
+            env.push((key.clone(), cx.values.text(template).await?));
+        }
+        Ok(env)
+    }
+
+    async fn cache_dirs(&self, cx: &StageContext<'_>) -> Result<Vec<(PathBuf, String)>, Failure> {
+        let mut dirs = Vec::with_capacity(self.caches.len());
+        for (path, key) in &self.caches {
+            let key = format!("{} {}", cx.values.pipeline, cx.values.plain(key).await?);
+            dirs.push((cx.world.workspace.cache(&key).await?, path.clone()));
+        }
+        Ok(dirs)
+    }
+}

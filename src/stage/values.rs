@@ -1,0 +1,581 @@
+//! What references stand for, in a plan and in a run: one ladder, so that both agree.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, RwLock};
+
+use super::Failure;
+use crate::base::{Commit, Digest, RunId, Secret, StageId, Text};
+use crate::decl::{Decls, ImageTag, Repo};
+use crate::event::{Outcome, Upstream};
+use crate::lang::{GitField, ImageField, Part, Reference, RunField, Template};
+use crate::ports::registry::{Login, RegistryReader, Target};
+use crate::ports::vcs::{Access, Remote};
+use crate::ports::workspace::WorkspaceReader;
+
+/// Why a reference has no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// It will have one once a stage has run.
+    #[error("`{reference}` is known once {stage} has run")]
+    Later {
+        /// The reference.
+        reference: String,
+        /// The stage.
+        stage: StageId,
+    },
+    /// The stage that would have made it was skipped, or failed and was allowed to.
+    #[error("`{reference}` is missing because {stage} was {outcome}")]
+    Skipped {
+        /// The reference.
+        reference: String,
+        /// The stage.
+        stage: StageId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// It has none in this run.
+    #[error("{0}")]
+    Absent(String),
+    /// Finding it out went wrong.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl Missing {
+    /// What it makes of a stage that needs the value.
+    pub fn failure(self) -> Failure {
+        let text = self.to_string();
+        match self {
+            Self::Skipped { .. } => Failure::skipped(text),
+            Self::Broken(_) => Failure::errored(text),
+            _ => Failure::failed(text),
+        }
+    }
+}
+
+/// Where an image's digest was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// Pushed by this run.
+    Pushed,
+    /// Pushed by the run this one was chained from.
+    Upstream,
+    /// The declared tag, looked up in the registry.
+    Registry,
+}
+
+impl Rung {
+    /// In words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pushed => "pushed by this run",
+            Self::Upstream => "pushed by the upstream run",
+            Self::Registry => "found in the registry",
+        }
+    }
+}
+
+/// What is known of an image without asking for its digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Its registry.
+    pub target: Target,
+    /// Its repository within the registry.
+    pub repository: String,
+    /// Its tag.
+    pub tag: String,
+}
+
+impl ImageFacts {
+    /// Registry and repository.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.target.host, self.repository)
+    }
+
+    /// `name:tag`.
+    pub fn reference(&self) -> String {
+        format!("{}:{}", self.name(), self.tag)
+    }
+
+    /// `name@digest`.
+    pub fn pinned(&self, digest: &Digest) -> String {
+        format!("{}@{digest}", self.name())
+    }
+}
+
+/// The values of one run or plan.
+pub struct Values {
+    /// The commit.
+    pub commit: Commit,
+    /// The run's id and pipeline.
+    pub run: RunId,
+    /// The pipeline.
+    pub pipeline: String,
+    /// Variables.
+    pub vars: BTreeMap<String, String>,
+    /// Inputs, defaults included.
+    pub inputs: BTreeMap<String, String>,
+    /// Secrets that were fetched.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Declarations the pipeline sees.
+    pub decls: Arc<Decls>,
+    /// The run it was chained from.
+    pub upstream: Option<Upstream>,
+    /// Whether the working tree is used instead of the commit.
+    pub dirty: bool,
+    /// Stages of the pipeline.
+    pub stages: Arc<BTreeMap<StageId, usize>>,
+    /// For looking up declared tags.
+    pub registry: Arc<dyn RegistryReader>,
+    /// For image names kept in files.
+    pub workspace: Arc<dyn WorkspaceReader>,
+    /// Ask no registry.
+    pub offline: bool,
+    /// What stages left, and how they ended.
+    pub ended: RwLock<HashMap<StageId, (Outcome, BTreeMap<String, String>)>>,
+    /// How the run stands, for stages that follow everything.
+    pub outcome: RwLock<Option<Outcome>>,
+}
+
+impl Values {
+    /// Records how a stage ended.
+    pub fn record(&self, stage: &StageId, outcome: Outcome, outputs: BTreeMap<String, String>) {
+        self.ended
+            .write()
+            .expect("no holder of this lock panics")
+            .insert(stage.clone(), (outcome, outputs));
+    }
+
+    /// How a stage ended and what it left.
+    pub fn ended(&self, stage: &StageId) -> Option<(Outcome, BTreeMap<String, String>)> {
+        self.ended
+            .read()
+            .expect("no holder of this lock panics")
+            .get(stage)
+            .cloned()
+    }
+
+    /// Resolves a template.
+    pub async fn text(&self, template: &Template) -> Result<Text, Missing> {
+        let mut text = String::new();
+        let mut secret = false;
+        for part in &template.parts {
+            match part {
+                Part::Text(piece) => text.push_str(piece),
+                Part::Ref(reference) => match self.lookup(&reference.value).await? {
+                    Text::Plain(value) => text.push_str(&value),
+                    Text::Secret(value) => {
+                        secret = true;
+                        text.push_str(value.expose());
+                    }
+                },
+            }
+        }
+        Ok(if secret {
+            Text::Secret(Secret::new(text))
+        } else {
+            Text::Plain(text)
+        })
+    }
+
+    /// Resolves a template that may not hold a secret.
+    pub async fn plain(&self, template: &Template) -> Result<String, Missing> {
+        match self.text(template).await? {
+            Text::Plain(text) => Ok(text),
+            // Checked before a run; this is the second line of defence.
+            Text::Secret(_) => Err(Missing::Absent(format!(
+                "`{template}` holds a secret and cannot be shown"
+            ))),
+        }
+    }
+
+    /// Looks up a reference.
+    pub async fn lookup(&self, reference: &Reference) -> Result<Text, Missing> {
+        let absent = |why: &str| Missing::Absent(format!("`{reference}` {why}"));
+        let value = match reference {
+            Reference::Git(field) => self
+                .git(*field)
+                .ok_or_else(|| absent("has no value in this run"))?,
+            Reference::Var(name) => self
+                .vars
+                .get(name)
+                .cloned()
+                .ok_or_else(|| absent("is not set"))?,
+            Reference::Input(name) => self
+                .inputs
+                .get(name)
+                .cloned()
+                .ok_or_else(|| absent("was not given"))?,
+            Reference::Secret(name) => {
+                let secret = self
+                    .secrets
+                    .get(name)
+                    .ok_or_else(|| absent("was not fetched"))?;
+                return Ok(Text::Secret(secret.clone()));
+            }
+            Reference::Image(name, field) => self.image_field(name, *field).await?,
+            Reference::Output(stage, output) => self.output(stage, output, reference)?,
+            Reference::Upstream(stage, output) => {
+                let upstream = self.upstream.as_ref().ok_or_else(|| {
+                    absent("has no value: this run was not chained; give `--upstream RUN`")
+                })?;
+                let key = format!("{stage}.{output}");
+                upstream
+                    .outputs
+                    .get(&key)
+                    .cloned()
+                    .ok_or_else(|| absent(&format!("is missing in run {}", upstream.run)))?
+            }
+            Reference::Run(field) => match field {
+                RunField::Id => self.run.to_string(),
+                RunField::Pipeline => self.pipeline.clone(),
+                RunField::Url => format!("pipewright show {}", self.run),
+                RunField::Outcome => self
+                    .outcome
+                    .read()
+                    .expect("no holder of this lock panics")
+                    .map(|outcome| outcome.to_string())
+                    .ok_or_else(|| absent("is known only at the end of a run"))?,
+            },
+        };
+        Ok(Text::Plain(value))
+    }
+
+    /// A fact of the commit.
+    pub fn git(&self, field: GitField) -> Option<String> {
+        let commit = &self.commit;
+        match field {
+            GitField::Sha => Some(commit.sha.clone()),
+            GitField::ShortSha => Some(commit.short_sha().to_owned()),
+            GitField::Branch => commit.branch.clone(),
+            GitField::Tag => commit.tag.clone(),
+            GitField::Version => commit.version().map(str::to_owned),
+            GitField::Ref => Some(commit.reference.clone()),
+            GitField::Message => Some(commit.message.clone()),
+            GitField::Author => Some(commit.author.clone()),
+        }
+    }
+
+    fn output(
+        &self,
+        stage: &StageId,
+        output: &str,
+        reference: &Reference,
+    ) -> Result<String, Missing> {
+        match self.ended(stage) {
+            None => Err(Missing::Later {
+                reference: reference.to_string(),
+                stage: stage.clone(),
+            }),
+            Some((outcome, outputs)) => outputs.get(output).cloned().ok_or_else(|| {
+                if outcome.is_success() {
+                    Missing::Absent(format!("{stage} left no `{output}`"))
+                } else {
+                    Missing::Skipped {
+                        reference: reference.to_string(),
+                        stage: stage.clone(),
+                        outcome,
+                    }
+                }
+            }),
+        }
+    }
+
+    async fn image_field(&self, name: &str, field: ImageField) -> Result<String, Missing> {
+        let facts = self.image(name).await?;
+        match field {
+            ImageField::Name => Ok(facts.name()),
+            ImageField::Tag => self.pushed(name).map(|()| facts.tag.clone()),
+            ImageField::Ref => self.pushed(name).map(|()| facts.reference()),
+            ImageField::Digest => Ok(self.digest(name).await?.0.to_string()),
+            ImageField::Pinned => Ok(facts.pinned(&self.digest(name).await?.0)),
+        }
+    }
+
+    /// A tag is good to be written down only if its image was not skipped.
+    fn pushed(&self, name: &str) -> Result<(), Missing> {
+        let stage = StageId::new("push", name);
+        match self.ended(&stage) {
+            Some((outcome, _)) if !outcome.is_success() => Err(Missing::Skipped {
+                reference: format!("image.{name}"),
+                stage,
+                outcome,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What an image is called.
+    pub async fn image(&self, name: &str) -> Result<ImageFacts, Missing> {
+        let decl = self
+            .decls
+            .images
+            .get(name)
+            .ok_or_else(|| Missing::Absent(format!("image `{name}` is not declared")))?;
+        let image = &decl.value;
+        let registry = image
+            .registry
+            .as_ref()
+            .ok_or_else(|| Missing::Absent(format!("image `{name}` has no registry")))?;
+        let (target, prefix) = self.target(&registry.value).await?;
+        let (repository, tag) = match &image.tag {
+            ImageTag::Tag(tag) => {
+                let repository = Box::pin(self.plain(&image.repository)).await?;
+                (repository, Box::pin(self.plain(tag)).await?)
+            }
+            ImageTag::File { path, key } => {
+                let path = Box::pin(self.plain(path)).await?;
+                let text = self.file(&path).await?;
+                let full = image_in_file(&text, key.as_deref())
+                    .map_err(|why| Missing::Absent(format!("image `{name}`: {path}: {why}")))?;
+                split_reference(&full, &target.host)
+                    .map_err(|why| Missing::Absent(format!("image `{name}`: {path}: {why}")))?
+            }
+        };
+        let repository = if prefix.is_empty() || repository.starts_with(&format!("{prefix}/")) {
+            repository
+        } else {
+            format!("{prefix}/{repository}")
+        };
+        check_name(&repository, &tag)
+            .map_err(|why| Missing::Absent(format!("image `{name}`: {why}")))?;
+        Ok(ImageFacts {
+            target,
+            repository,
+            tag,
+        })
+    }
+
+    /// The digest an image stands for, and where it was found.
+    pub async fn digest(&self, name: &str) -> Result<(Digest, Rung), Missing> {
+        let stage = StageId::new("push", name);
+        let reference = || format!("image.{name}.digest");
+        if self.stages.contains_key(&stage) {
+            return match self.ended(&stage) {
+                None => Err(Missing::Later {
+                    reference: reference(),
+                    stage,
+                }),
+                Some((outcome, outputs)) => {
+                    match outputs.get("digest").and_then(|text| text.parse().ok()) {
+                        Some(digest) => Ok((digest, Rung::Pushed)),
+                        None => Err(Missing::Skipped {
+                            reference: reference(),
+                            stage,
+                            outcome,
+                        }),
+                    }
+                }
+            };
+        }
+        if let Some(upstream) = &self.upstream
+            && let Some(digest) = upstream.outputs.get(&format!("{stage}.digest"))
+            && let Ok(digest) = digest.parse()
+        {
+            return Ok((digest, Rung::Upstream));
+        }
+        let facts = self.image(name).await?;
+        if self.offline {
+            return Err(Missing::Broken(format!(
+                "the digest of {} is not looked up offline",
+                facts.reference()
+            )));
+        }
+        let found = self
+            .registry
+            .digest(&facts.target, &facts.repository, &facts.tag)
+            .await;
+        match found {
+            Ok(Some(digest)) => Ok((digest, Rung::Registry)),
+            Ok(None) => Err(Missing::Absent(format!(
+                "the registry has no {}",
+                facts.reference()
+            ))),
+            Err(error) => Err(Missing::Broken(error.to_string())),
+        }
+    }
+
+    /// A registry by its declaration: how to talk to it, and the path before its repositories.
+    pub async fn target(&self, registry: &str) -> Result<(Target, String), Missing> {
+        let decl = self
+            .decls
+            .registries
+            .get(registry)
+            .ok_or_else(|| Missing::Absent(format!("registry `{registry}` is not declared")))?;
+        let Some(address) = &decl.value.address else {
+            return Err(Missing::Absent(format!(
+                "registry `{registry}` is an ECR: AWS support is not part of this version yet; give the registry an \
+                 address and a `login` instead"
+            )));
+        };
+        let address = Box::pin(self.plain(address)).await?;
+        let (host, prefix) = address.split_once('/').unwrap_or((&address, ""));
+        let login = match &decl.value.login {
+            Some((user, password)) => Login::Basic {
+                user: Box::pin(self.text(user)).await?.expose().to_owned(),
+                password: Box::pin(self.text(password)).await?.into_secret(),
+            },
+            None => Login::Ambient,
+        };
+        let target = Target {
+            host: host.to_owned(),
+            plain_http: decl.value.plain_http,
+            login,
+        };
+        Ok((target, prefix.trim_matches('/').to_owned()))
+    }
+
+    /// A manifest repository by its declaration.
+    pub async fn remote(&self, repo: &Repo) -> Result<Remote, Missing> {
+        let access = match &repo.token {
+            Some((user, token)) => Access::Token {
+                user: user.clone(),
+                token: self.text(token).await?.into_secret(),
+            },
+            None => Access::Anonymous,
+        };
+        Ok(Remote {
+            url: self.plain(&repo.url).await?,
+            branch: self.plain(&repo.branch).await?,
+            access,
+        })
+    }
+
+    /// A small text file of the commit.
+    pub async fn file(&self, path: &str) -> Result<String, Missing> {
+        let sha = (!self.dirty).then_some(self.commit.sha.as_str());
+        let bytes = self
+            .workspace
+            .read(sha, std::path::Path::new(path), 1 << 20)
+            .await
+            .map_err(|error| Missing::Broken(error.to_string()))?
+            .ok_or_else(|| Missing::Absent(format!("{path} does not exist in the commit")))?;
+        String::from_utf8(bytes).map_err(|_| Missing::Absent(format!("{path} is not text")))
+    }
+}
+
+/// The image a file names: its only line, or the value of a key.
+fn image_in_file(text: &str, key: Option<&str>) -> Result<String, String> {
+    let lines = || {
+        text.lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    };
+    let clean = |value: &str| value.trim().trim_matches(['"', '\'']).to_owned();
+    match key {
+        None => {
+            let mut lines = lines();
+            match (lines.next(), lines.next()) {
+                (Some(line), None) => Ok(clean(line)),
+                (None, _) => Err("it is empty".to_owned()),
+                _ => Err("it has several lines; name one with `key=`".to_owned()),
+            }
+        }
+        Some(key) => {
+            let found: Vec<&str> = lines()
+                .filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='))
+                .filter(|(name, _)| name.trim() == key)
+                .map(|(_, value)| value)
+                .collect();
+            match found.as_slice() {
+                [value] => Ok(clean(value)),
+                [] => Err(format!("it has no key {key}")),
+                _ => Err(format!("it has the key {key} several times")),
+            }
+        }
+    }
+}
+
+/// Repository and tag of a full reference; its registry, if it names one, must be ours.
+fn split_reference(full: &str, host: &str) -> Result<(String, String), String> {
+    let rest = match full.split_once('/') {
+        Some((first, rest))
+            if first.contains('.') || first.contains(':') || first == "localhost" =>
+        {
+            if first != host {
+                return Err(format!("\"{full}\" is in another registry than {host}"));
+            }
+            rest
+        }
+        _ => full,
+    };
+    match rest.rsplit_once(':') {
+        Some((repository, tag))
+            if !repository.is_empty() && !tag.is_empty() && !tag.contains('/') =>
+        {
+            Ok((repository.to_owned(), tag.to_owned()))
+        }
+        _ => Err(format!("\"{full}\" names no tag")),
+    }
+}
+
+/// The grammar of the OCI distribution specification.
+fn check_name(repository: &str, tag: &str) -> Result<(), String> {
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+            && part.ends_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+            && part.chars().all(|c| {
+                c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-')
+            })
+    };
+    if repository.len() > 255 || !repository.split('/').all(part) {
+        return Err(format!(
+            "\"{repository}\" is not a repository: lowercase letters, digits, `.`, `_`, `-`, parts joined by `/`"
+        ));
+    }
+    let first = tag
+        .chars()
+        .next()
+        .is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+    let rest = tag
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    if !first || !rest || tag.len() > 128 {
+        return Err(format!(
+            "\"{tag}\" is not a tag: up to 128 letters, digits, `.`, `_` and `-`, not beginning with `.` or `-`"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_in_files() {
+        let text = "# names\nSAMPLE_IMAGE=\"sample:v1\"\nexport OTHER='reg.example.com/x:2'\n";
+        assert_eq!(
+            image_in_file(text, Some("SAMPLE_IMAGE")),
+            Ok("sample:v1".to_owned())
+        );
+        assert_eq!(
+            image_in_file(text, Some("OTHER")),
+            Ok("reg.example.com/x:2".to_owned())
+        );
+        assert!(image_in_file(text, Some("NONE")).is_err());
+        assert!(image_in_file(text, None).is_err());
+        assert_eq!(image_in_file("a/b:1\n", None), Ok("a/b:1".to_owned()));
+    }
+
+    #[test]
+    fn full_references_must_be_in_our_registry() {
+        let ok = |text: &str| split_reference(text, "localhost:5000");
+        assert_eq!(
+            ok("localhost:5000/a/b:1"),
+            Ok(("a/b".to_owned(), "1".to_owned()))
+        );
+        assert_eq!(ok("a/b:1"), Ok(("a/b".to_owned(), "1".to_owned())));
+        assert!(ok("evil.example.com/a:1").is_err());
+        assert!(ok("a/b").is_err());
+    }
+
+    #[test]
+    fn names_follow_the_grammar() {
+        assert!(check_name("shop/app", "v1.2").is_ok());
+        assert!(check_name("Shop", "v1").is_err());
+        assert!(check_name("a//b", "v1").is_err());
+        assert!(check_name("a", "-x").is_err());
+        assert!(check_name("a", &"x".repeat(129)).is_err());
+    }
+}

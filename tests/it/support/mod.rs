@@ -1,0 +1,7 @@
+//! What several areas of tests share.
+
+pub mod docker;
+pub mod faulty;
+pub mod git_http;
+pub mod registry;
+pub mod repo;
