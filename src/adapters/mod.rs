@@ -13,8 +13,10 @@ pub mod secrets;
 pub mod sqlite;
 pub mod webhook;
 
+pub mod docker;
+pub mod files;
+pub mod git;
+pub mod scanner;
+pub mod sim;
 #[cfg(test)]
 mod store_contract;
-pub mod git;
-pub mod docker;
-pub mod sim;

@@ -9,28 +9,6 @@ pub mod dockerfile {
         Vec::new()
     }
 }
-pub mod yaml {
-    #[derive(Debug, thiserror::Error)]
-    #[error("x")]
-    pub struct E;
-    pub struct Path;
-    impl Path {
-        pub fn parse(_: &str) -> Result<Self, E> {
-            Ok(Self)
-        }
-    }
-    pub struct Edited {
-        pub text: String,
-        pub before: String,
-        pub changed: bool,
-    }
-    pub fn set(_: &str, _: &Path, _: &str) -> Result<Edited, E> {
-        Err(E)
-    }
-    pub fn set_or_create(_: &str, _: &Path, _: &str) -> Result<Edited, E> {
-        Err(E)
-    }
-}
 
 pub mod dockerignore;
 

@@ -1,18 +1,15 @@
-//! The integration tests: one binary, one module per area.
+//! The integration tests: one binary, one module per area. Those that need a container engine
+//! fail without one.
 #![expect(
     clippy::disallowed_methods,
     reason = "tests set up the world that they look at"
 )]
 
+mod docker_engine;
+mod git;
 mod http;
 mod registry;
 mod registry_login;
 mod store;
 mod support;
 mod webhook;
-//! Tests that need real components: a container engine, a registry, a git server.
-
-mod git;
-//! Tests against real components.
-
-mod docker_engine;

@@ -32,6 +32,8 @@ const WHAT: &str = "the build";
 const MAX_SECRET: usize = 500 << 10;
 /// How long the last status messages of an ended build may take.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How often a build starts again because of another one.
+const RESTARTS: u32 = 3;
 const EPOCH_ARG: &str = "SOURCE_DATE_EPOCH";
 
 impl Docker {
@@ -42,10 +44,22 @@ impl Docker {
         cancel: &CancellationToken,
     ) -> Result<String, EngineError> {
         check(request)?;
+        let work = async {
+            for _ in 0..RESTARTS {
+                match self.try_build(request, output).await {
+                    Err(failed) if failed.from_another => {
+                        output
+                            .log(b"another build that shared a step was stopped; starting again\n");
+                    }
+                    result => return result,
+                }
+            }
+            self.try_build(request, output).await
+        };
         let result = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(EngineError::Cancelled),
-            result = self.try_build(request, output) => result,
+            result = work => result.map_err(|failed| failed.error),
         };
         match result {
             // An engine that goes down first fails what it runs; only then does it fall silent.
@@ -60,7 +74,7 @@ impl Docker {
         &self,
         request: &BuildRequest,
         output: &dyn Output,
-    ) -> Result<String, EngineError> {
+    ) -> Result<String, Failed> {
         let (context, path) = (request.context.clone(), request.dockerfile.clone());
         let dockerfile = tokio::task::spawn_blocking(move || Dockerfile::read(&context, &path))
             .await
@@ -122,7 +136,24 @@ impl Docker {
         facts
             .remove("containerimage.digest")
             .or_else(|| facts.remove("containerimage.config.digest"))
-            .ok_or_else(|| broken(WHAT, "the builder did not say which image it made"))
+            .ok_or_else(|| broken(WHAT, "the builder did not say which image it made").into())
+    }
+}
+
+/// Why a try of a build failed.
+struct Failed {
+    error: EngineError,
+    /// The builder runs equal steps of several builds as one, with the session of one of them;
+    /// if that one is stopped, the others may be told of it as if it were their own failure.
+    from_another: bool,
+}
+
+impl From<EngineError> for Failed {
+    fn from(error: EngineError) -> Self {
+        Self {
+            error,
+            from_another: false,
+        }
     }
 }
 
@@ -289,23 +320,31 @@ fn stamp_config(bytes: &[u8], epoch: Timestamp) -> serde_json::Result<Vec<u8>> {
 }
 
 /// What a failed solve means: trouble that may pass, or a build that said no.
-fn failure(status: &Status, vertices: &Vertices<'_>) -> EngineError {
-    let message = plain(status.message());
+fn failure(status: &Status, vertices: &Vertices<'_>) -> Failed {
     // Only a status made on this side of the wire has a cause.
-    let cause = std::error::Error::source(status);
+    if let Some(cause) = std::error::Error::source(status) {
+        return broken(WHAT, chain(cause)).into();
+    }
+    let message = plain(status.message());
     let transport = matches!(
         status.code(),
         Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::ResourceExhausted
     );
-    if let Some(cause) = cause {
-        return broken(WHAT, chain(cause));
-    }
     if transport || may_pass(message) || message.contains("digest mismatch") {
-        return broken(WHAT, message);
+        let signs = [
+            "is closing",
+            "no active session",
+            "context canceled",
+            "code = Canceled",
+            "code = Unavailable",
+        ];
+        return Failed {
+            error: broken(WHAT, message),
+            from_another: signs.iter().any(|sign| message.contains(sign)),
+        };
     }
-    EngineError::BuildFailed {
-        message: vertices.failure().unwrap_or_else(|| message.to_owned()),
-    }
+    let message = vertices.failure().unwrap_or_else(|| message.to_owned());
+    EngineError::BuildFailed { message }.into()
 }
 
 /// A name nobody else uses: 128 bits from the system's source of hash keys.

@@ -50,7 +50,7 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// The engine at an address. Does not connect yet. Must be called within a tokio runtime.
+    /// The engine at an address. Does not connect yet.
     pub fn new(address: Address) -> Self {
         Self {
             client: Client::new(address),
@@ -246,5 +246,16 @@ impl Engine for Docker {
 
     async fn reap(&self, label: &str, value: &str) -> Result<Vec<String>, EngineError> {
         self.reap_all(label, value).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connecting_needs_neither_an_engine_nor_a_runtime() {
+        let address = Address::parse("unix:///nowhere/at/all.sock", None).expect("valid");
+        assert_eq!(Docker::new(address).uploads(), 0);
     }
 }

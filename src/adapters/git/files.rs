@@ -164,6 +164,34 @@ pub(super) fn read(
     Ok(Some(content))
 }
 
+/// Makes `path` below a root a symbolic link to a directory elsewhere, replacing what is there.
+pub(super) fn link(root: &Path, path: &Path, target: &Path) -> Result<(), WorkspaceError> {
+    let (name, parents) = match names(path)?.as_slice() {
+        [parents @ .., name] => (
+            (*name).to_owned(),
+            parents.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(),
+        ),
+        [] => return Err(refused(path, "names no file")),
+    };
+    let fail = |error: Errno| broken(format!("linking {}", path.display()), error);
+    let mut at = open_root(root)?;
+    let mut below = root.to_owned();
+    for parent in parents {
+        match rustix::fs::mkdirat(&at, &*parent, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(fail(error)),
+        }
+        below.push(&parent);
+        at = open_dir(at.as_fd(), &*parent)
+            .map_err(|_| refused(path, "leads through a file or a symbolic link"))?;
+    }
+    let there = below.join(&name);
+    if std::fs::symlink_metadata(&there).is_ok() {
+        remove(&there).map_err(|error| broken(format!("replacing {}", path.display()), error))?;
+    }
+    rustix::fs::symlinkat(target, &at, &*name).map_err(fail)
+}
+
 /// The error for a file beyond its bound.
 pub(super) fn too_large(path: &Path, limit: u64) -> WorkspaceError {
     refused(path, format!("is larger than {}", human_bytes(limit)))

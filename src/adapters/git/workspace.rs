@@ -272,6 +272,12 @@ impl Workspace for GitWorkspace {
         .await
     }
 
+    async fn link(&self, root: &Path, path: &Path, target: &Path) -> Result<(), WorkspaceError> {
+        let (root, path, target) = (root.to_owned(), path.to_owned(), target.to_owned());
+        self.blocking(move |_| files::link(&root, &path, &target))
+            .await
+    }
+
     async fn read_below(
         &self,
         root: &Path,

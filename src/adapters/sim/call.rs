@@ -265,7 +265,7 @@ impl Life {
 
     /// Does the work of a call in one step that cannot be cut, and enters what it changed into
     /// the ledger.
-    pub(super) async fn act<T, E: PortError>(
+    pub(super) async fn act<T, E>(
         &self,
         call: &Call,
         ticket: &mut Ticket,
@@ -273,7 +273,7 @@ impl Life {
     ) -> Result<T, E>
     where
         T: Send,
-        E: Send,
+        E: PortError + Send,
     {
         let result = self.settle(call, ticket, work);
         self.shared.changed.notify_waiters();

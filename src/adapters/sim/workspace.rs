@@ -312,6 +312,19 @@ impl Workspace for Life {
         .await
     }
 
+    async fn link(&self, root: &Path, path: &Path, target: &Path) -> Result<(), WorkspaceError> {
+        let call = Call::one("workspace.link", &path.to_string_lossy());
+        let mut ticket = self.enter::<WorkspaceError>(&call, None).await?;
+        self.act(&call, &mut ticket, |state| {
+            // What a cache holds is not simulated; where it is laid must exist.
+            if state.disk.below(root).is_none() {
+                return Err(state.unknown(&call, root));
+            }
+            Ok(Done::changed((), call.subject(), target.to_string_lossy()))
+        })
+        .await
+    }
+
     async fn read_below(
         &self,
         root: &Path,

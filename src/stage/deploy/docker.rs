@@ -537,8 +537,8 @@ impl Docker {
         wanted: &Wanted,
     ) -> Result<(), Failure> {
         let engine = &*cx.world.engine;
-        let mut labels = cx.labels();
-        labels.insert(DEPLOY_LABEL.to_owned(), self.name.clone());
+        // Not the run's own labels: volumes it shares with what runs must survive a clean-up.
+        let labels = BTreeMap::from([(DEPLOY_LABEL.to_owned(), self.name.clone())]);
         let spec = ContainerSpec {
             name: place.candidate.clone(),
             labels,

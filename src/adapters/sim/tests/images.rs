@@ -249,7 +249,7 @@ async fn names_outside_the_grammar_are_noticed() {
     broke(&sim, Rule::BadTag);
 
     let (sim, world) = begin();
-    request.platform = None;
+    request.tags = Vec::new();
     request.context = "/sim/trees/unknown".into();
     assert!(
         world

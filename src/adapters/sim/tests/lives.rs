@@ -247,6 +247,11 @@ async fn containers_and_processes_outlive_the_process() {
         .expect("it answers")
         .expect("it is there");
     assert!(state.running);
+    assert_eq!(
+        world.host.reap("stage").await,
+        0,
+        "a marker starts with its run"
+    );
     assert_eq!(world.host.reap("run/").await, 1);
     assert_eq!(world.host.reap("run/").await, 0);
     let log = Log::default();
