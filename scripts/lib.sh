@@ -259,7 +259,7 @@ start_docker() {
     else
         rm -f "$DEFAULT_SOCKET"
     fi
-    if [[ -e /sys/class/net/docker0 ]]; then bridge=kept; fi
+    if grep -q '^ *docker0:' /proc/net/dev; then bridge=kept; fi
     forwarding=$(cat /proc/sys/net/ipv4/ip_forward)
     # The machine's own configuration is for the machine's own engine.
     echo '{}' >"$dir/daemon.json"
