@@ -38,7 +38,12 @@ fn main() -> ExitCode {
     let exit = run(&cli, screen).unwrap_or_else(|failure| {
         let mut err = std::io::stderr().lock();
         // Nobody is left to tell if this fails.
-        let _ = writeln!(err, "{} {}", errors.paint(Tone::Bad, "error:"), failure.message);
+        let _ = writeln!(
+            err,
+            "{} {}",
+            errors.paint(Tone::Bad, "error:"),
+            failure.message
+        );
         if let Some(help) = failure.help {
             let _ = writeln!(err, "{} {help}", errors.paint(Tone::Same, " help:"));
         }
@@ -51,10 +56,12 @@ fn run(cli: &Cli, screen: Screen) -> Result<Exit, Failure> {
     let started = std::env::current_dir()
         .map_err(|error| Failure::internal(format!("the present directory is gone: {error}")))?;
     let here = match &cli.global.dir {
-        Some(dir) => started
-            .join(dir)
-            .canonicalize()
-            .map_err(|error| Failure::usage(format!("{}: {error}", dir.display()), "name a directory that exists"))?,
+        Some(dir) => started.join(dir).canonicalize().map_err(|error| {
+            Failure::usage(
+                format!("{}: {error}", dir.display()),
+                "name a directory that exists",
+            )
+        })?,
         None => started,
     };
     let app = App {
@@ -85,7 +92,11 @@ fn screen(color: Color) -> Screen {
         out: || Box::new(std::io::BufWriter::new(std::io::stdout())),
         style: style(color, terminal),
         terminal,
-        size: || terminal_size::terminal_size().map_or((80, 24), |(width, height)| (width.0.into(), height.0.into())),
+        size: || {
+            terminal_size::terminal_size().map_or((80, 24), |(width, height)| {
+                (width.0.into(), height.0.into())
+            })
+        },
     }
 }
 
@@ -95,7 +106,9 @@ fn style(color: Color, terminal: bool) -> Style {
         Color::Always => true,
         Color::Never => false,
         Color::Auto => {
-            terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+            terminal
+                && !set("NO_COLOR")
+                && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
         }
     };
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
@@ -121,7 +134,8 @@ impl Worlds for Host {
         let workspace = Arc::new(GitWorkspace::open(root, state)?);
         let store = Arc::new(SqliteStore::open(state)?);
         let http = Http::new();
-        let engine = Docker::connect().map_err(|error| Failure::usage(error.to_string(), "set DOCKER_HOST to an address"))?;
+        let engine = Docker::connect()
+            .map_err(|error| Failure::usage(error.to_string(), "set DOCKER_HOST to an address"))?;
         let engine = Arc::new(engine);
         let registry = Arc::new(HttpRegistry::new(http.clone(), DockerConfig::from_env()));
         let vcs = Arc::new(GitRemotes::new(state));

@@ -61,7 +61,12 @@ fn read_bounded(path: &Path, limit: u64) -> Result<String, String> {
     if bytes.len() as u64 > limit {
         return Err(format!("it is larger than {limit} bytes"));
     }
-    String::from_utf8(bytes).map_err(|error| format!("it is not UTF-8 text (byte {})", error.utf8_error().valid_up_to()))
+    String::from_utf8(bytes).map_err(|error| {
+        format!(
+            "it is not UTF-8 text (byte {})",
+            error.utf8_error().valid_up_to()
+        )
+    })
 }
 
 impl Files for HostFiles {
@@ -80,7 +85,10 @@ impl Files for HostFiles {
             .map(|(name, _)| name)
             .collect();
         if names.len() > MAX_FILES {
-            return Err(fail(dir, format!("holds more than {MAX_FILES} pipeline files")));
+            return Err(fail(
+                dir,
+                format!("holds more than {MAX_FILES} pipeline files"),
+            ));
         }
         Ok(names
             .into_iter()
@@ -97,11 +105,16 @@ impl Files for HostFiles {
         let mut open = vec![(dir.to_owned(), 0)];
         while let Some((dir, depth)) = open.pop() {
             let entries = entries(&dir)?;
-            if entries.iter().any(|(name, kind)| !kind.is_dir() && is_pipeline(name)) {
+            if entries
+                .iter()
+                .any(|(name, kind)| !kind.is_dir() && is_pipeline(name))
+            {
                 found.push(dir.clone());
             }
             if depth < MAX_DEPTH {
-                let below = entries.into_iter().filter(|(name, kind)| kind.is_dir() && !is_left_out(name));
+                let below = entries
+                    .into_iter()
+                    .filter(|(name, kind)| kind.is_dir() && !is_left_out(name));
                 open.extend(below.map(|(name, _)| (dir.join(name), depth + 1)));
             }
         }
@@ -114,7 +127,11 @@ impl Files for HostFiles {
         let mut open = vec![(String::new(), 0)];
         while let Some((prefix, level)) = open.pop() {
             for (name, kind) in entries(&dir.join(&prefix))? {
-                let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}/{name}") };
+                let path = if prefix.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{prefix}/{name}")
+                };
                 if kind.is_dir() {
                     if level < depth && !is_left_out(&name) {
                         open.push((path, level + 1));
@@ -140,23 +157,36 @@ impl Files for HostFiles {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(|error| fail(dir, error))?;
         }
-        let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(path);
         let mut file = file.map_err(|error| fail(path, error))?;
-        file.write_all(text.as_bytes()).map_err(|error| fail(path, error))
+        file.write_all(text.as_bytes())
+            .map_err(|error| fail(path, error))
     }
 
     fn write(&self, path: &Path, text: &str) -> Result<(), FileError> {
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dir = path
+            .parent()
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(dir).map_err(|error| fail(path, error))?;
-        file.write_all(text.as_bytes()).map_err(|error| fail(path, error))?;
-        file.persist(path).map_err(|error| fail(path, error.error))?;
+        file.write_all(text.as_bytes())
+            .map_err(|error| fail(path, error))?;
+        file.persist(path)
+            .map_err(|error| fail(path, error.error))?;
         Ok(())
     }
 
     fn append(&self, path: &Path, text: &str) -> Result<(), FileError> {
-        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        let file = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path);
         let mut file = file.map_err(|error| fail(path, error))?;
-        file.write_all(text.as_bytes()).map_err(|error| fail(path, error))
+        file.write_all(text.as_bytes())
+            .map_err(|error| fail(path, error))
     }
 }
 
@@ -168,12 +198,21 @@ mod tests {
     fn projects_are_found_and_hidden_ones_are_not() {
         let dir = tempfile::tempdir().unwrap();
         let files = HostFiles;
-        for path in ["a.kdl", "b/c.kdl", ".hidden/d.kdl", "target/e.kdl", "f/notes.md"] {
+        for path in [
+            "a.kdl",
+            "b/c.kdl",
+            ".hidden/d.kdl",
+            "target/e.kdl",
+            "f/notes.md",
+        ] {
             files.create(&dir.path().join(path), "x").unwrap();
         }
         let found = files.projects(dir.path()).unwrap();
         assert_eq!(found, [dir.path().to_owned(), dir.path().join("b")]);
-        assert_eq!(files.walk(dir.path(), 1).unwrap(), ["a.kdl", "b/c.kdl", "f/notes.md"]);
+        assert_eq!(
+            files.walk(dir.path(), 1).unwrap(),
+            ["a.kdl", "b/c.kdl", "f/notes.md"]
+        );
     }
 
     #[test]

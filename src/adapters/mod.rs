@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod clock;
 pub mod http;
 pub mod memory_store;
+pub mod process;
 pub mod registry;
 pub mod secrets;
 pub mod sqlite;

@@ -177,7 +177,10 @@ impl App<'_> {
     }
 
     /// Writes to standard output. A reader that went away is no failure.
-    pub fn write(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Exit, Failure> {
+    pub fn write(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Exit, Failure> {
         let mut out = (self.screen.out)();
         match write(&mut *out).and_then(|()| out.flush()) {
             Ok(()) => Ok(Exit::SUCCESS),
@@ -206,8 +209,9 @@ impl App<'_> {
     pub fn find(&self, store: &dyn StoreReader, run: &RunRef) -> Result<RunId, Failure> {
         let none = |what: String| Failure::usage(what, "`pipewright runs` lists them");
         match run {
+            // What followed from a run is part of its story.
             RunRef::Last => match store.runs(None, 1)?.into_iter().next() {
-                Some(row) => Ok(row.run),
+                Some(row) => Ok(row.root),
                 None => Err(none("there is no run yet".to_owned())),
             },
             RunRef::Id(text) => {

@@ -19,7 +19,11 @@ pub(super) fn run(app: &App<'_>, args: &Check) -> Result<Exit, Failure> {
     }
     let display = project::display(app, args.format, files);
     app.write(|out| diagnostics::show(out, &found, &display))?;
-    Ok(if found.iter().any(Diagnostic::is_error) { Exit::FAILED } else { Exit::SUCCESS })
+    Ok(if found.iter().any(Diagnostic::is_error) {
+        Exit::FAILED
+    } else {
+        Exit::SUCCESS
+    })
 }
 
 /// The projects that were asked for: a directory stands for itself and all below it, a file for

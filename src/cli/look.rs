@@ -31,8 +31,10 @@ pub(super) fn show(app: &App<'_>, args: &Show) -> Result<Exit, Failure> {
     }
     let mut states = vec![(run.clone(), state)];
     follow(&*store, &run, &mut states)?;
-    let edges: Vec<Vec<(StageId, StageId)>> =
-        states.iter().map(|(run, state)| run::edges(&*store, run, state)).collect();
+    let edges: Vec<Vec<(StageId, StageId)>> = states
+        .iter()
+        .map(|(run, state)| run::edges(&*store, run, state))
+        .collect();
     let reports: Vec<RunReport<'_>> = states
         .iter()
         .zip(&edges)
@@ -50,7 +52,11 @@ pub(super) fn show(app: &App<'_>, args: &Show) -> Result<Exit, Failure> {
 }
 
 /// Runs that were chained to a run, and to those.
-fn follow(store: &dyn StoreReader, run: &RunId, states: &mut Vec<(RunId, RunState)>) -> Result<(), Failure> {
+fn follow(
+    store: &dyn StoreReader,
+    run: &RunId,
+    states: &mut Vec<(RunId, RunState)>,
+) -> Result<(), Failure> {
     for row in store.chained(run)? {
         let state = RunState::of(&replay(store, &row.run)?);
         states.push((row.run.clone(), state));
@@ -77,10 +83,16 @@ pub(super) fn logs(app: &App<'_>, args: &Logs) -> Result<Exit, Failure> {
 /// The stages whose logs were asked for.
 pub(super) fn stages(state: &RunState, asked: Option<&str>) -> Result<Vec<StageId>, Failure> {
     let all = state.stages().iter().map(|stage| stage.id.clone());
-    let Some(asked) = asked else { return Ok(all.collect()) };
+    let Some(asked) = asked else {
+        return Ok(all.collect());
+    };
     let found: Vec<StageId> = all
         .clone()
-        .filter(|id| id.as_str() == asked || id.as_str().starts_with(&format!("{asked}[")) || id.kind() == asked)
+        .filter(|id| {
+            id.as_str() == asked
+                || id.as_str().starts_with(&format!("{asked}["))
+                || id.kind() == asked
+        })
         .collect();
     if found.is_empty() {
         let near = all.clone().collect::<Vec<_>>();
@@ -125,8 +137,10 @@ pub(super) fn emit(app: &App<'_>, out: &mut dyn Write, bytes: &[u8]) -> std::io:
     }
     let text = String::from_utf8_lossy(bytes);
     for line in text.split_inclusive('\n') {
-        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
-        out.write_all(text::clean_log(line).as_bytes())?;
+        let (line, end) = line
+            .strip_suffix('\n')
+            .map_or((line, ""), |line| (line, "\n"));
+        out.write_all(text::clean_log(line, app.screen.style.has_colour()).as_bytes())?;
         out.write_all(end.as_bytes())?;
     }
     Ok(())

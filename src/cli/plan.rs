@@ -20,14 +20,26 @@ pub(super) async fn run(app: &App<'_>, args: &Plan) -> Result<Exit, Failure> {
     let project = project::sound(app)?;
     let world = app.worlds.real(&app.root(), &app.state_dir())?;
     let readers = &world.readers;
-    let origin = origin(app, &*readers.workspace, &*readers.store, &args.what, false, Vec::new()).await?;
+    let origin = origin(
+        app,
+        &*readers.workspace,
+        &*readers.store,
+        &args.what,
+        false,
+        Vec::new(),
+    )
+    .await?;
     let plan = build(&project, &args.pipeline, origin)?;
     let chained = names(&project, &args.pipeline);
     let chained: Vec<&str> = chained.iter().map(String::as_str).collect();
     let text = match args.format {
         PlanFormat::Dot => plan::dot(&plan),
         PlanFormat::Mermaid => plan::mermaid(&plan),
-        PlanFormat::Text => plan::text(&plan, &forecast(&plan, readers, args.offline).await?, &chained),
+        PlanFormat::Text => plan::text(
+            &plan,
+            &forecast(&plan, readers, args.offline).await?,
+            &chained,
+        ),
         PlanFormat::Json => {
             let forecasts = forecast(&plan, readers, args.offline).await?;
             format!("{:#}\n", plan::json(&plan, Some(&forecasts), &chained))
@@ -182,7 +194,9 @@ impl RecordedEvent {
             },
             // An all-zero object name means that there was nothing before.
             None => Trigger::Push {
-                before: self.before.filter(|sha| sha.bytes().any(|byte| byte != b'0')),
+                before: self
+                    .before
+                    .filter(|sha| sha.bytes().any(|byte| byte != b'0')),
             },
         }
     }

@@ -26,8 +26,13 @@ pub(super) fn read(app: &App<'_>, dir: &Path) -> Result<Loaded, Failure> {
             Err(why) => {
                 let source = Source::new(name, "");
                 diagnostics.push(
-                    Diagnostic::error("PW0005", format!("the file cannot be read: {why}"), &source, Span::new(0, 0))
-                        .help("mend or remove the file"),
+                    Diagnostic::error(
+                        "PW0005",
+                        format!("the file cannot be read: {why}"),
+                        &source,
+                        Span::new(0, 0),
+                    )
+                    .help("mend or remove the file"),
                 );
             }
         }
@@ -35,7 +40,10 @@ pub(super) fn read(app: &App<'_>, dir: &Path) -> Result<Loaded, Failure> {
     let (project, mut problems) = load(sources);
     diagnostics.append(&mut problems);
     diagnostics.extend(check(&project));
-    Ok(Loaded { project, diagnostics })
+    Ok(Loaded {
+        project,
+        diagnostics,
+    })
 }
 
 /// A path as people in the present directory would write it.
@@ -56,7 +64,13 @@ pub(super) fn sound(app: &App<'_>) -> Result<Project, Failure> {
     let loaded = read(app, &dir)?;
     if loaded.diagnostics.iter().any(Diagnostic::is_error) {
         let files = loaded.project.sources.len();
-        app.write(|out| diagnostics::show(out, &loaded.diagnostics, &display(app, DiagnosticFormat::Full, files)))?;
+        app.write(|out| {
+            diagnostics::show(
+                out,
+                &loaded.diagnostics,
+                &display(app, DiagnosticFormat::Full, files),
+            )
+        })?;
         return Err(Failure::usage(
             "the pipelines have errors; nothing was run",
             "mend them; `pipewright check` shows them again",
@@ -83,7 +97,10 @@ pub(super) fn display(app: &App<'_>, format: DiagnosticFormat, files: usize) -> 
 /// The project's directory relative to the repository, for the journal.
 pub(super) fn directory(app: &App<'_>) -> String {
     let dir = app.project_dir();
-    let relative: PathBuf = dir.strip_prefix(app.root()).map(Path::to_owned).unwrap_or(dir);
+    let relative: PathBuf = dir
+        .strip_prefix(app.root())
+        .map(Path::to_owned)
+        .unwrap_or(dir);
     relative.to_string_lossy().into_owned()
 }
 
@@ -92,10 +109,15 @@ pub(super) fn init(app: &App<'_>) -> Result<Exit, Failure> {
     let root = app.root();
     let files = app.files.walk(&root, 4)?;
     let origin = origin(app, &root);
-    let path = app.project_dir().join(format!("{}.kdl", draft::pipeline_name(&files)));
+    let path = app
+        .project_dir()
+        .join(format!("{}.kdl", draft::pipeline_name(&files)));
     let text = draft::draft(&files, origin.as_deref(), "main");
     app.files.create(&path, &text).map_err(|error| {
-        Failure::usage(error.to_string(), "nothing was written; remove the file, or choose another directory with --project")
+        Failure::usage(
+            error.to_string(),
+            "nothing was written; remove the file, or choose another directory with --project",
+        )
     })?;
     let mut page = format!("wrote {}\n\nnext:\n", shown(app, &path));
     for command in draft::next_commands(&files, origin.as_deref()) {
@@ -109,11 +131,18 @@ fn origin(app: &App<'_>, root: &Path) -> Option<String> {
     let config = app.files.read(&root.join(".git/config"), 1 << 20).ok()?;
     let section = config.split_once("[remote \"origin\"]")?.1;
     let section = section.split("\n[").next()?;
-    let line = section.lines().find_map(|line| line.trim().strip_prefix("url"))?;
+    let line = section
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("url"))?;
     let url = line.trim_start().strip_prefix('=')?.trim();
     // A credential in the address must not end up in a file.
-    Some(match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1))) {
-        Some((scheme, rest)) => format!("{scheme}://{rest}"),
-        None => url.to_owned(),
-    })
+    Some(
+        match url
+            .split_once("://")
+            .and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1)))
+        {
+            Some((scheme, rest)) => format!("{scheme}://{rest}"),
+            None => url.to_owned(),
+        },
+    )
 }

@@ -15,7 +15,9 @@ use crate::journal::{Journal, replay};
 use crate::plan::{Origin, Plan, build};
 use crate::ports::World;
 use crate::ports::store::StoreReader;
-use crate::report::{Json, Plain, Reporter, RunReport, Summary, Terminal, Tty, junit, markdown, summary};
+use crate::report::{
+    Json, Plain, Reporter, RunReport, Summary, Terminal, Tty, junit, markdown, summary,
+};
 use crate::stage::context::RUN_LABEL;
 
 /// Time a stage gets between being asked and being forced to stop.
@@ -41,7 +43,9 @@ pub(super) async fn run(app: &App<'_>, args: &Run) -> Result<Exit, Failure> {
         junit: args.junit.as_deref(),
         summary: args.summary.as_deref(),
     };
-    let jobs = args.jobs.map_or(app.processors, std::num::NonZeroUsize::get);
+    let jobs = args
+        .jobs
+        .map_or(app.processors, std::num::NonZeroUsize::get);
     if let Some(resume) = &args.resume {
         let world = app.worlds.real(&app.root(), &app.state_dir())?;
         let run = app.find(&*world.readers.store, resume)?;
@@ -63,10 +67,17 @@ pub(super) async fn run(app: &App<'_>, args: &Run) -> Result<Exit, Failure> {
     )
     .await?;
     if !args.dirty && args.what.reference.is_none() && workspace.is_dirty().await? {
-        tell(app, "uncommitted changes are not part of this run; --dirty would run them");
+        tell(
+            app,
+            "uncommitted changes are not part of this run; --dirty would run them",
+        );
     }
     let plan = build(&project, pipeline, origin)?;
-    let world = if args.simulate { simulated(app, &plan).await? } else { real };
+    let world = if args.simulate {
+        simulated(app, &plan).await?
+    } else {
+        real
+    };
     let vars = plan.vars(&world.readers).await;
     // A missing secret is found before anything runs, and leaves no half-made run behind.
     plan.fetch(&world.readers).await?;
@@ -112,7 +123,9 @@ pub(super) async fn rerun(app: &App<'_>, args: &Rerun) -> Result<Exit, Failure> 
     let start = if args.failed {
         let reset: Vec<StageId> = failed_stages(&session, &run, &state)?;
         if reset.is_empty() {
-            return app.print(&format!("every stage of run {run} succeeded; there is nothing to run again\n"));
+            return app.print(&format!(
+                "every stage of run {run} succeeded; there is nothing to run again\n"
+            ));
         }
         Start { run, reset }
     } else {
@@ -125,7 +138,11 @@ pub(super) async fn rerun(app: &App<'_>, args: &Rerun) -> Result<Exit, Failure> 
 }
 
 /// Stages that did not succeed, and those that follow everything.
-fn failed_stages(session: &Session<'_, '_>, run: &RunId, state: &RunState) -> Result<Vec<StageId>, Failure> {
+fn failed_stages(
+    session: &Session<'_, '_>,
+    run: &RunId,
+    state: &RunState,
+) -> Result<Vec<StageId>, Failure> {
     let bad: Vec<StageId> = state
         .stages()
         .iter()
@@ -135,7 +152,9 @@ fn failed_stages(session: &Session<'_, '_>, run: &RunId, state: &RunState) -> Re
     if bad.is_empty() || state.outcome.is_some_and(|outcome| outcome.is_success()) {
         return Ok(Vec::new());
     }
-    let Some(created) = &state.created else { return Ok(bad) };
+    let Some(created) = &state.created else {
+        return Ok(bad);
+    };
     let store = &*session.engine.world.readers.store;
     let project = Definition::load(store, run, &created.definition)?;
     let Some(pipeline) = project.pipelines.get(&created.pipeline) else {
@@ -152,9 +171,15 @@ fn failed_stages(session: &Session<'_, '_>, run: &RunId, state: &RunState) -> Re
 }
 
 /// Plans anew from the files of today, at the commit of an earlier run.
-async fn fresh(app: &App<'_>, session: Session<'_, '_>, earlier: &RunState) -> Result<Exit, Failure> {
+async fn fresh(
+    app: &App<'_>,
+    session: Session<'_, '_>,
+    earlier: &RunState,
+) -> Result<Exit, Failure> {
     let Some(created) = &earlier.created else {
-        return Err(Failure::internal("the earlier run has no record of its beginning"));
+        return Err(Failure::internal(
+            "the earlier run has no record of its beginning",
+        ));
     };
     let project = project::sound(app)?;
     let origin = Origin {
@@ -247,9 +272,11 @@ impl<'a, 'b> Session<'a, 'b> {
         chain: bool,
         reports: &'a Reports<'a>,
     ) -> Result<Self, Failure> {
-        let format = reports
-            .format
-            .unwrap_or(if app.screen.terminal { RunFormat::Tty } else { RunFormat::Plain });
+        let format = reports.format.unwrap_or(if app.screen.terminal {
+            RunFormat::Tty
+        } else {
+            RunFormat::Plain
+        });
         let now = app.now;
         let out = (app.screen.out)();
         let reporter: Box<dyn Reporter> = match format {
@@ -290,7 +317,11 @@ impl<'a, 'b> Session<'a, 'b> {
     async fn go(self, starts: Vec<Start>) -> Result<Exit, Failure> {
         let cancel = Cancel::new();
         let runs: Arc<std::sync::Mutex<Vec<RunId>>> = Arc::default();
-        let signals = tokio::spawn(on_signals(cancel.clone(), self.engine.clone(), runs.clone()));
+        let signals = tokio::spawn(on_signals(
+            cancel.clone(),
+            self.engine.clone(),
+            runs.clone(),
+        ));
         let result = self.follow_chains(starts, &cancel, &runs).await;
         signals.abort();
         let store = self.engine.world.readers.store.clone();
@@ -315,7 +346,10 @@ impl<'a, 'b> Session<'a, 'b> {
         if unseen > 0 {
             tell(
                 app,
-                &format!("{} of output came too fast to be shown; `pipewright logs` has all of it", human_bytes(unseen)),
+                &format!(
+                    "{} of output came too fast to be shown; `pipewright logs` has all of it",
+                    human_bytes(unseen)
+                ),
             );
         }
         Ok(match worst {
@@ -334,7 +368,9 @@ impl<'a, 'b> Session<'a, 'b> {
         let mut open: VecDeque<Start> = starts.into();
         let mut worst = Outcome::Skipped;
         while let Some(start) = open.pop_front() {
-            runs.lock().expect("no holder of this lock panics").push(start.run.clone());
+            runs.lock()
+                .expect("no holder of this lock panics")
+                .push(start.run.clone());
             let follow = self.watch.follow(&self.engine.journal, &start.run);
             let ended = execute(&self.engine, &start.run, &start.reset, cancel).await;
             if ended.is_ok() {
@@ -361,7 +397,9 @@ impl<'a, 'b> Session<'a, 'b> {
 async fn on_signals(cancel: Cancel, engine: Engine, runs: Arc<std::sync::Mutex<Vec<RunId>>>) {
     let mut asked = 0;
     loop {
-        let Some(by) = engine.world.host.asked_to_stop().await else { return };
+        let Some(by) = engine.world.host.asked_to_stop().await else {
+            return;
+        };
         asked += 1;
         if asked == 1 {
             cancel.request(&by);
@@ -412,18 +450,28 @@ fn report(
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     if let Some(path) = reports.junit {
-        app.files.write(&app.here.join(path), &render(&|out| junit(out, &all))?)?;
+        app.files
+            .write(&app.here.join(path), &render(&|out| junit(out, &all))?)?;
     }
     if let Some(path) = reports.summary {
-        app.files.append(&app.here.join(path), &render(&|out| markdown(out, &all, &look))?)?;
+        app.files.append(
+            &app.here.join(path),
+            &render(&|out| markdown(out, &all, &look))?,
+        )?;
     }
     Ok(())
 }
 
 /// Which stage waited for which, from the stored definition. Without it there is no critical
 /// path, and nothing else is missing.
-pub(super) fn edges(store: &dyn StoreReader, run: &RunId, state: &RunState) -> Vec<(StageId, StageId)> {
-    let Some(created) = &state.created else { return Vec::new() };
+pub(super) fn edges(
+    store: &dyn StoreReader,
+    run: &RunId,
+    state: &RunState,
+) -> Vec<(StageId, StageId)> {
+    let Some(created) = &state.created else {
+        return Vec::new();
+    };
     // Of a very large graph nobody reads the path, and it would cost more than the run's report.
     if created.stages.len() > 5000 {
         return Vec::new();

@@ -30,7 +30,10 @@ pub struct NewRun<'a> {
 pub async fn create(engine: &Engine, new: NewRun<'_>) -> Result<RunId, EngineError> {
     let clock = &engine.world.readers.clock;
     let run = RunId::new(millis(clock.now()), clock.random() as u32);
-    let definition = engine.world.store.put_blob(&Definition::of(new.project).bytes())?;
+    let definition = engine
+        .world
+        .store
+        .put_blob(&Definition::of(new.project).bytes())?;
     let origin = &new.plan.origin;
     let created = RunCreated {
         version: VERSION,
@@ -49,7 +52,12 @@ pub async fn create(engine: &Engine, new: NewRun<'_>) -> Result<RunId, EngineErr
         project: new.directory.to_owned(),
         only: origin.only.clone(),
         simulated: new.simulated,
-        stages: new.plan.stages.iter().map(|entry| entry.id.clone()).collect(),
+        stages: new
+            .plan
+            .stages
+            .iter()
+            .map(|entry| entry.id.clone())
+            .collect(),
     };
     let row = row(&run, &created, clock.now());
     let event = Event::RunCreated(Box::new(created));
@@ -108,7 +116,10 @@ fn row(run: &RunId, created: &RunCreated, now: Timestamp) -> RunRow {
             .clone()
             .or_else(|| commit.branch.clone())
             .unwrap_or_else(|| commit.reference.clone()),
-        upstream: created.upstream.as_ref().map(|upstream| upstream.run.clone()),
+        upstream: created
+            .upstream
+            .as_ref()
+            .map(|upstream| upstream.run.clone()),
         root: created.root.clone(),
     }
 }
@@ -124,7 +135,11 @@ pub(super) struct Chained<'a> {
 
 /// Ends a run. Its end and the runs chained to it are one transaction, so that each of them
 /// exists exactly once however often the process dies.
-pub(super) async fn finish(engine: &Engine, shared: &Shared, end: &Chained<'_>) -> Result<Ended, EngineError> {
+pub(super) async fn finish(
+    engine: &Engine,
+    shared: &Shared,
+    end: &Chained<'_>,
+) -> Result<Ended, EngineError> {
     engine.journal.flush().await?;
     let now = engine.world.readers.clock.now();
     let run = &shared.run;
@@ -139,24 +154,38 @@ pub(super) async fn finish(engine: &Engine, shared: &Shared, end: &Chained<'_>) 
         for pipeline in chained_by(end.project, &end.created.pipeline, end.outcome) {
             match chain_to(engine, shared, end, &pipeline.name.value) {
                 Ok((next, created)) => {
-                    events.push((run.clone(), Event::ChainCreated {
-                        run: next.clone(),
-                        pipeline: created.pipeline.clone(),
-                    }));
+                    events.push((
+                        run.clone(),
+                        Event::ChainCreated {
+                            run: next.clone(),
+                            pipeline: created.pipeline.clone(),
+                        },
+                    ));
                     changes.push(Change::CreateRun(row(&next, &created, now)));
                     chained.push((next.clone(), created.pipeline.clone()));
                     events.push((next, Event::RunCreated(Box::new(created))));
                 }
-                Err(error) => events.push((run.clone(), Event::Warning {
-                    stage: None,
-                    message: format!("pipeline {} was not started: {error}", pipeline.name.value),
-                })),
+                Err(error) => events.push((
+                    run.clone(),
+                    Event::Warning {
+                        stage: None,
+                        message: format!(
+                            "pipeline {} was not started: {error}",
+                            pipeline.name.value
+                        ),
+                    },
+                )),
             }
         }
     }
     // What is known now helps the next run: how long stages take, and what was built last.
     changes.extend(history(shared, end));
-    events.push((run.clone(), Event::RunFinished { outcome: end.outcome }));
+    events.push((
+        run.clone(),
+        Event::RunFinished {
+            outcome: end.outcome,
+        },
+    ));
     engine.journal.commit(events, changes).await?;
     Ok(Ended {
         outcome: end.outcome,
@@ -177,11 +206,19 @@ fn chain_to(
         .read()
         .expect("no holder of this lock panics")
         .iter()
-        .flat_map(|(stage, (_, outputs))| outputs.iter().map(move |(name, value)| (format!("{stage}.{name}"), value.clone())))
+        .flat_map(|(stage, (_, outputs))| {
+            outputs
+                .iter()
+                .map(move |(name, value)| (format!("{stage}.{name}"), value.clone()))
+        })
         .collect();
     let created = end.created;
     // The chained pipeline has inputs of its own; those it shares by name are carried.
-    let takes = end.project.pipelines.get(pipeline).map(|pipeline| &pipeline.inputs);
+    let takes = end
+        .project
+        .pipelines
+        .get(pipeline)
+        .map(|pipeline| &pipeline.inputs);
     let inputs: BTreeMap<String, String> = created
         .inputs
         .iter()
@@ -231,7 +268,8 @@ const DURATIONS: &str = "durations";
 pub(super) fn durations(shared: &Shared) -> BTreeMap<String, u64> {
     let store = &shared.engine.world.readers.store;
     let fact = store.fact(DURATIONS, &shared.plan.pipeline).ok().flatten();
-    fact.and_then(|fact| serde_json::from_str(&fact).ok()).unwrap_or_default()
+    fact.and_then(|fact| serde_json::from_str(&fact).ok())
+        .unwrap_or_default()
 }
 
 /// Larger pipelines are scheduled in declaration order; remembering each of their stages would
@@ -244,7 +282,11 @@ fn history(shared: &Shared, end: &Chained<'_>) -> Vec<Change> {
     if end.outcome.is_success() && !shared.plan.origin.dirty {
         changes.push(Change::SetFact {
             scope: "last-success".to_owned(),
-            key: format!("{} {}", shared.plan.pipeline, commit.branch.as_deref().unwrap_or(&commit.reference)),
+            key: format!(
+                "{} {}",
+                shared.plan.pipeline,
+                commit.branch.as_deref().unwrap_or(&commit.reference)
+            ),
             value: commit.sha.clone(),
         });
     }

@@ -33,11 +33,22 @@ impl Definition {
     }
 
     /// Reads the definition a run was created with, and loads it.
-    pub fn load(store: &dyn StoreReader, run: &RunId, digest: &str) -> Result<Project, EngineError> {
+    pub fn load(
+        store: &dyn StoreReader,
+        run: &RunId,
+        digest: &str,
+    ) -> Result<Project, EngineError> {
         let broken = |why: &str| EngineError::Definition(run.clone(), why.to_owned());
-        let bytes = store.blob(digest)?.ok_or_else(|| broken("it is gone from the state directory"))?;
-        let definition: Self = serde_json::from_slice(&bytes).map_err(|error| broken(&error.to_string()))?;
-        let sources = definition.files.into_iter().map(|(name, text)| Source::new(name, text)).collect();
+        let bytes = store
+            .blob(digest)?
+            .ok_or_else(|| broken("it is gone from the state directory"))?;
+        let definition: Self =
+            serde_json::from_slice(&bytes).map_err(|error| broken(&error.to_string()))?;
+        let sources = definition
+            .files
+            .into_iter()
+            .map(|(name, text)| Source::new(name, text))
+            .collect();
         let (project, diagnostics) = load(sources);
         match diagnostics.iter().find(|diagnostic| diagnostic.is_error()) {
             Some(diagnostic) => Err(broken(&diagnostic.message)),

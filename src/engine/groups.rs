@@ -41,7 +41,11 @@ pub(super) async fn enter(
     let name = &group.group.value;
     // Runs queue in the order their chains began; the ticket tells stages of one run apart.
     let order = format!("{root} {run} {}", &Digest::of(ticket.as_bytes()).hex()[..8]);
-    if group.mode != Mode::Queue && store.fact(NEWEST, name)?.is_none_or(|newest| newest < order) {
+    if group.mode != Mode::Queue
+        && store
+            .fact(NEWEST, name)?
+            .is_none_or(|newest| newest < order)
+    {
         set(store, NEWEST, name, &order)?;
     }
     let mut waited = false;
@@ -59,14 +63,19 @@ pub(super) async fn enter(
         {
             store.leave_group(name, &order);
             let newer = newest.split(' ').nth(1).unwrap_or(&newest);
-            return Ok(Entry::Superseded(format!("superseded by run {newer} in group {name}")));
+            return Ok(Entry::Superseded(format!(
+                "superseded by run {newer} in group {name}"
+            )));
         }
         if group.mode == Mode::Cancel
             && let Some(holder) = store.fact(HOLDER, name)?
             && let Ok(holder) = holder.parse::<RunId>()
             && holder != *run
         {
-            store.request_cancel(&holder, &format!("run {run}, which takes its place in group {name}"))?;
+            store.request_cancel(
+                &holder,
+                &format!("run {run}, which takes its place in group {name}"),
+            )?;
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
@@ -88,7 +97,12 @@ fn set(store: &dyn Store, scope: &str, key: &str, value: &str) -> Result<(), Sto
 }
 
 /// The newer run whose success makes an older bump or deployment pointless, if there is one.
-pub(super) fn superseded(store: &dyn Store, group: &str, stage: &str, root: &RunId) -> Result<Option<String>, StoreError> {
+pub(super) fn superseded(
+    store: &dyn Store,
+    group: &str,
+    stage: &str,
+    root: &RunId,
+) -> Result<Option<String>, StoreError> {
     let last = store.fact(LAST, &format!("{group} {stage}"))?;
     Ok(last.filter(|last| last.as_str() > root.as_str()))
 }

@@ -26,7 +26,13 @@ struct State {
 }
 
 impl StageOutput {
-    pub(super) fn new(run: &RunId, stage: &StageId, store: Arc<dyn Store>, feed: Arc<dyn Feed>, masks: &Masks) -> Self {
+    pub(super) fn new(
+        run: &RunId,
+        stage: &StageId,
+        store: Arc<dyn Store>,
+        feed: Arc<dyn Feed>,
+        masks: &Masks,
+    ) -> Self {
         Self {
             run: run.clone(),
             stage: stage.clone(),
@@ -45,7 +51,9 @@ impl StageOutput {
     /// Makes what was written so far readable by others.
     pub(super) fn flush(&self) {
         let mut state = self.state.lock().expect("no holder of this lock panics");
-        let Some(writer) = &mut state.writer else { return };
+        let Some(writer) = &mut state.writer else {
+            return;
+        };
         if let Err(error) = writer.flush() {
             state.failure.get_or_insert(error);
         }

@@ -15,7 +15,7 @@ use super::{Cancel, Definition, Engine, EngineError};
 use crate::base::{Masks, RunId, StageId};
 use crate::event::{Event, Outcome, RunState};
 use crate::journal::{JournalError, replay};
-use crate::plan::{Origin, Plan, build};
+use crate::plan::{Origin, build};
 use crate::ports::store::Change;
 use crate::stage::Kind;
 use crate::stage::context::RUN_LABEL;
@@ -38,7 +38,12 @@ pub struct Ended {
 /// Takes a run that was created, in this process or another, and brings it to its end.
 ///
 /// `reset` names stages that are to run again although they had ended.
-pub async fn execute(engine: &Engine, run: &RunId, reset: &[StageId], cancel: &Cancel) -> Result<Ended, EngineError> {
+pub async fn execute(
+    engine: &Engine,
+    run: &RunId,
+    reset: &[StageId],
+    cancel: &Cancel,
+) -> Result<Ended, EngineError> {
     let _held = engine.world.store.hold_run(run)?;
     let store = engine.world.readers.store.clone();
     let before = RunState::of(&replay(&*store, run)?);
@@ -76,7 +81,10 @@ pub async fn execute(engine: &Engine, run: &RunId, reset: &[StageId], cancel: &C
     if before.outcome.is_some() {
         changes.push(Change::ReopenRun(run.clone()));
     }
-    engine.journal.commit(vec![(run.clone(), event)], changes).await?;
+    engine
+        .journal
+        .commit(vec![(run.clone(), event)], changes)
+        .await?;
     // The fold is taken anew so that what was reset counts as not begun.
     let before = RunState::of(&replay(&*store, run)?);
     let shared = Arc::new(Shared {
@@ -119,17 +127,28 @@ pub async fn execute(engine: &Engine, run: &RunId, reset: &[StageId], cancel: &C
 async fn sweep(shared: &Shared, engine_too: bool) {
     let world = &shared.engine.world;
     world.workspace.sweep(shared.run.as_str()).await;
-    let uses_engine = shared.plan.stages.iter().any(|entry| entry.body.uses_engine());
+    let uses_engine = shared
+        .plan
+        .stages
+        .iter()
+        .any(|entry| entry.body.uses_engine());
     if engine_too && uses_engine {
         match world.engine.reap(RUN_LABEL, shared.run.as_str()).await {
             Ok(_) => {}
-            Err(error) => warn(shared, None, format!("could not look for leftovers: {error}")),
+            Err(error) => warn(
+                shared,
+                None,
+                format!("could not look for leftovers: {error}"),
+            ),
         }
     }
 }
 
 fn warn(shared: &Shared, stage: Option<StageId>, message: String) {
-    shared.engine.journal.record(&shared.run, Event::Warning { stage, message });
+    shared
+        .engine
+        .journal
+        .record(&shared.run, Event::Warning { stage, message });
 }
 
 type Refused = (Outcome, String);
@@ -138,21 +157,39 @@ async fn enter_run_group(
     shared: &Shared,
     cancel: &Cancel,
 ) -> Result<Result<Option<groups::Place>, Refused>, EngineError> {
-    let Some(group) = &shared.plan.concurrency else { return Ok(Ok(None)) };
+    let Some(group) = &shared.plan.concurrency else {
+        return Ok(Ok(None));
+    };
     let store = &*shared.engine.world.store;
     let name = group.group.value.clone();
     let wait = || warn(shared, None, format!("waiting for a place in group {name}"));
     let ticket = shared.run.as_str();
-    let entry = groups::enter(store, group, &shared.run, &shared.root, ticket, cancel.gentle(), wait).await?;
+    let entry = groups::enter(
+        store,
+        group,
+        &shared.run,
+        &shared.root,
+        ticket,
+        cancel.gentle(),
+        wait,
+    )
+    .await?;
     Ok(match entry {
         Entry::Place(place) => Ok(Some(place)),
         Entry::Superseded(reason) => Err((Outcome::Skipped, reason)),
-        Entry::Cancelled => Err((Outcome::Cancelled, "cancelled while waiting for its group".to_owned())),
+        Entry::Cancelled => Err((
+            Outcome::Cancelled,
+            "cancelled while waiting for its group".to_owned(),
+        )),
     })
 }
 
 /// Ends a run of which nothing was begun.
-async fn finish_unstarted(shared: &Shared, outcome: Outcome, reason: &str) -> Result<Ended, EngineError> {
+async fn finish_unstarted(
+    shared: &Shared,
+    outcome: Outcome,
+    reason: &str,
+) -> Result<Ended, EngineError> {
     let stages = shared.plan.stages.iter().map(|entry| {
         let event = Event::StageFinished {
             stage: entry.id.clone(),
@@ -206,7 +243,11 @@ impl<'a> Runner<'a> {
             .iter()
             .map(|entry| expected.get(entry.id.as_str()).copied().unwrap_or(1))
             .collect();
-        let local: Vec<bool> = plan.stages.iter().map(|entry| is_local(entry.kind)).collect();
+        let local: Vec<bool> = plan
+            .stages
+            .iter()
+            .map(|entry| is_local(entry.kind))
+            .collect();
         let left_out = |at| plan.left_out.contains_key(&at);
         let schedule = Schedule::new(plan.graph.clone(), &durations, &local, left_out);
         Self {
@@ -255,11 +296,17 @@ impl<'a> Runner<'a> {
     fn begin(&mut self) {
         let mut ended = Vec::new();
         for (at, entry) in self.shared.plan.stages.iter().enumerate() {
-            let Some(stage) = self.before.stage(&entry.id) else { continue };
-            let Some(outcome) = stage.outcome else { continue };
+            let Some(stage) = self.before.stage(&entry.id) else {
+                continue;
+            };
+            let Some(outcome) = stage.outcome else {
+                continue;
+            };
             self.started[at] = true;
             self.ended.insert(at, (outcome, stage.allowed));
-            self.shared.values.record(&entry.id, outcome, stage.outputs.clone());
+            self.shared
+                .values
+                .record(&entry.id, outcome, stage.outputs.clone());
             ended.push((at, standing(outcome, stage.allowed)));
         }
         self.schedule.begin(ended);
@@ -269,7 +316,9 @@ impl<'a> Runner<'a> {
         let limits = [REMOTE, self.shared.engine.jobs.max(1)];
         for (local, limit) in [(true, limits[1]), (false, limits[0])] {
             while self.running[usize::from(local)] < limit {
-                let Some(at) = self.schedule.next(local) else { break };
+                let Some(at) = self.schedule.next(local) else {
+                    break;
+                };
                 self.start(at);
             }
         }
@@ -282,7 +331,12 @@ impl<'a> Runner<'a> {
         let cancel = if entry.is_last() {
             // How the run stands is part of what these tell.
             let outcome = self.outcome();
-            *self.shared.values.outcome.write().expect("no holder of this lock panics") = Some(outcome);
+            *self
+                .shared
+                .values
+                .outcome
+                .write()
+                .expect("no holder of this lock panics") = Some(outcome);
             self.cancel.forced().child_token()
         } else {
             self.cancel.gentle().child_token()
@@ -301,7 +355,9 @@ impl<'a> Runner<'a> {
             at,
             attempts: before.map_or(0, |stage| stage.attempt),
             interrupted: before.is_some_and(|stage| stage.attempt > 0 && stage.outcome.is_none()),
-            past: before.map(|stage| stage.effects.clone()).unwrap_or_default(),
+            past: before
+                .map(|stage| stage.effects.clone())
+                .unwrap_or_default(),
             cancel,
             output,
         };
@@ -327,9 +383,13 @@ impl<'a> Runner<'a> {
         let entry = &self.shared.plan.stages[end.at];
         // A message that could not be sent is a warning, never a failed delivery.
         let forgiving = entry.common.allow_failure || entry.kind.name() == "notify";
-        let allowed = forgiving && end.outcome.is_bad() && !matches!(end.outcome, Outcome::Blocked | Outcome::Cancelled);
+        let allowed = forgiving
+            && end.outcome.is_bad()
+            && !matches!(end.outcome, Outcome::Blocked | Outcome::Cancelled);
         self.ended.insert(end.at, (end.outcome, allowed));
-        self.shared.values.record(&entry.id, end.outcome, end.outputs.clone());
+        self.shared
+            .values
+            .record(&entry.id, end.outcome, end.outputs.clone());
         let event = Event::StageFinished {
             stage: entry.id.clone(),
             outcome: end.outcome,
@@ -348,21 +408,36 @@ impl<'a> Runner<'a> {
         while let Some((at, decision)) = self.schedule.decided() {
             let stages = &self.shared.plan.stages;
             let how = |cause: usize| {
-                let outcome = self.ended.get(&cause).map_or("did not run", |(outcome, _)| outcome.as_str());
+                let outcome = self
+                    .ended
+                    .get(&cause)
+                    .map_or("did not run", |(outcome, _)| outcome.as_str());
                 (stages[cause].id.clone(), outcome)
             };
             let (outcome, reason) = match decision {
                 Decision::LeaveOut => {
-                    let reason = self.shared.plan.left_out.get(&at).cloned().unwrap_or_default();
+                    let reason = self
+                        .shared
+                        .plan
+                        .left_out
+                        .get(&at)
+                        .cloned()
+                        .unwrap_or_default();
                     (Outcome::Skipped, reason)
                 }
                 Decision::Skip(cause) => {
                     let (id, outcome) = how(cause);
-                    (Outcome::Skipped, format!("{id}, whose result it uses, was {outcome}"))
+                    (
+                        Outcome::Skipped,
+                        format!("{id}, whose result it uses, was {outcome}"),
+                    )
                 }
                 Decision::Block(cause) => {
                     let (id, outcome) = how(cause);
-                    (Outcome::Blocked, format!("{id}, which it waits for, {}", verb(outcome)))
+                    (
+                        Outcome::Blocked,
+                        format!("{id}, which it waits for, {}", verb(outcome)),
+                    )
                 }
             };
             self.started[at] = true;
@@ -383,7 +458,11 @@ impl<'a> Runner<'a> {
             .drain(|at| started[at] || shared.plan.stages[at].is_last());
         for at in not_begun {
             self.started[at] = true;
-            self.conclude(End::new(at, Outcome::Cancelled, format!("the run was cancelled by {by}")));
+            self.conclude(End::new(
+                at,
+                Outcome::Cancelled,
+                format!("the run was cancelled by {by}"),
+            ));
         }
     }
 
@@ -396,7 +475,12 @@ impl<'a> Runner<'a> {
             None => false,
         });
         if !self.cancelled
-            && let Some(by) = self.shared.engine.world.store.cancel_requested(&self.shared.run)?
+            && let Some(by) = self
+                .shared
+                .engine
+                .world
+                .store
+                .cancel_requested(&self.shared.run)?
         {
             self.cancel.request(&by);
         }
@@ -413,7 +497,9 @@ impl<'a> Runner<'a> {
                 && !self.ended.contains_key(at)
                 && self.outputs.iter().all(|output| output.strong_count() == 0)
         });
-        let missing = missing.or_else(|| (0..self.started.len()).find(|at| self.started[*at] && !self.ended.contains_key(at)));
+        let missing = missing.or_else(|| {
+            (0..self.started.len()).find(|at| self.started[*at] && !self.ended.contains_key(at))
+        });
         if let Some(at) = missing {
             let entry = &self.shared.plan.stages[at];
             self.running[usize::from(is_local(entry.kind))] -= 1;
@@ -445,7 +531,10 @@ impl<'a> Runner<'a> {
             })
             .max();
         match worst {
-            _ if self.cancelled && worst.is_none_or(|worst| worst < Outcome::Cancelled) && self.was_cut_short() => {
+            _ if self.cancelled
+                && worst.is_none_or(|worst| worst < Outcome::Cancelled)
+                && self.was_cut_short() =>
+            {
                 Outcome::Cancelled
             }
             Some(worst) => worst,
@@ -455,7 +544,9 @@ impl<'a> Runner<'a> {
 
     /// Whether the request to stop changed anything.
     fn was_cut_short(&self) -> bool {
-        self.ended.values().any(|(outcome, _)| *outcome == Outcome::Cancelled)
+        self.ended
+            .values()
+            .any(|(outcome, _)| *outcome == Outcome::Cancelled)
     }
 }
 

@@ -69,9 +69,16 @@ impl Schedule {
     ///
     /// `durations` are expected milliseconds by stage; `local` tells which stages are bounded by
     /// `--jobs`; `left_out` which will not run.
-    pub fn new(graph: Arc<Graph>, durations: &[u64], local: &[bool], left_out: impl Fn(usize) -> bool) -> Self {
+    pub fn new(
+        graph: Arc<Graph>,
+        durations: &[u64],
+        local: &[bool],
+        left_out: impl Fn(usize) -> bool,
+    ) -> Self {
         let vertices = graph.vertices();
-        let waits = (0..vertices).map(|at| graph.awaited(at).count() as u32).collect();
+        let waits = (0..vertices)
+            .map(|at| graph.awaited(at).count() as u32)
+            .collect();
         Self {
             waits,
             settled: vec![None; vertices],
@@ -90,7 +97,10 @@ impl Schedule {
         let mut before = vec![false; self.graph.vertices()];
         for (stage, standing) in ended {
             before[stage] = true;
-            self.settled[stage] = Some(Settled { standing, cause: stage });
+            self.settled[stage] = Some(Settled {
+                standing,
+                cause: stage,
+            });
             self.open -= 1;
         }
         let mut work: VecDeque<usize> = VecDeque::new();
@@ -106,7 +116,9 @@ impl Schedule {
 
     /// The next stage to start of those whose work is local (`true`) or not.
     pub fn next(&mut self, local: bool) -> Option<usize> {
-        self.ready[usize::from(local)].pop().map(|ready| ready.order.0)
+        self.ready[usize::from(local)]
+            .pop()
+            .map(|ready| ready.order.0)
     }
 
     /// A stage ended.
@@ -114,7 +126,10 @@ impl Schedule {
         if self.settled[stage].is_some() {
             return;
         }
-        self.settled[stage] = Some(Settled { standing, cause: stage });
+        self.settled[stage] = Some(Settled {
+            standing,
+            cause: stage,
+        });
         self.open -= 1;
         self.spread(VecDeque::from([stage]));
     }
@@ -164,7 +179,9 @@ impl Schedule {
             cause: at,
         };
         for (from, why) in self.graph.awaited(at) {
-            let Some(settled) = self.settled[from] else { continue };
+            let Some(settled) = self.settled[from] else {
+                continue;
+            };
             if rank(settled.standing) > rank(worst.standing) {
                 worst = settled;
             }
@@ -201,7 +218,10 @@ impl Schedule {
                     Decision::Block(_) => Standing::Bad,
                     _ => Standing::Skipped,
                 };
-                self.settled[at] = Some(Settled { standing, cause: at });
+                self.settled[at] = Some(Settled {
+                    standing,
+                    cause: at,
+                });
                 self.open -= 1;
                 self.decided.push_back((at, decision));
                 work.push_back(at);
@@ -234,10 +254,18 @@ fn judge(why: &Why, standing: Standing) -> Standing {
 /// The longest way from each vertex to the end, by expected durations.
 fn weights(graph: &Graph, durations: &[u64]) -> Vec<u64> {
     let mut weight = vec![0u64; graph.vertices()];
-    let mut waiting: Vec<u32> = (0..graph.vertices()).map(|at| graph.waiting(at).count() as u32).collect();
-    let mut open: Vec<usize> = (0..graph.vertices()).filter(|at| waiting[*at] == 0).collect();
+    let mut waiting: Vec<u32> = (0..graph.vertices())
+        .map(|at| graph.waiting(at).count() as u32)
+        .collect();
+    let mut open: Vec<usize> = (0..graph.vertices())
+        .filter(|at| waiting[*at] == 0)
+        .collect();
     while let Some(at) = open.pop() {
-        let longest = graph.waiting(at).map(|(to, _)| weight[to]).max().unwrap_or(0);
+        let longest = graph
+            .waiting(at)
+            .map(|(to, _)| weight[to])
+            .max()
+            .unwrap_or(0);
         weight[at] = longest.saturating_add(durations.get(at).copied().unwrap_or(0));
         for (from, _) in graph.awaited(at) {
             waiting[from] -= 1;

@@ -84,7 +84,8 @@ pub(super) async fn run(shared: Arc<Shared>, task: Task) -> End {
     let entry = &shared.plan.stages[task.at];
     let mut end = attempt_all(&shared, entry, &task).await;
     if let Some(error) = task.output.finish() {
-        end.warnings.push(format!("the log of {} is incomplete: {error}", entry.id));
+        end.warnings
+            .push(format!("the log of {} is incomplete: {error}", entry.id));
     }
     guard_outputs(&shared, &mut end);
     end.reason = shared.masks.mask(&end.reason);
@@ -97,7 +98,11 @@ pub(super) async fn run(shared: Arc<Shared>, task: Task) -> End {
 async fn attempt_all(shared: &Shared, entry: &StageEntry, task: &Task) -> End {
     let at = task.at;
     if let Some(when) = &entry.common.when {
-        let outcome = *shared.values.outcome.read().expect("no holder of this lock panics");
+        let outcome = *shared
+            .values
+            .outcome
+            .read()
+            .expect("no holder of this lock panics");
         let readers = &shared.engine.world.readers;
         if let Err(reason) = condition(when, &shared.plan, &shared.values, readers, outcome).await {
             return End::new(at, Outcome::Skipped, reason);
@@ -123,7 +128,9 @@ async fn attempt_all(shared: &Shared, entry: &StageEntry, task: &Task) -> End {
         let result = attempt_once(shared, entry, task, attempt, interrupted).await;
         let again = match &result {
             Err(failure) => {
-                retries.on.contains(&failure.outcome) && attempt - task.attempts < retries.tries && !task.cancel.is_cancelled()
+                retries.on.contains(&failure.outcome)
+                    && attempt - task.attempts < retries.tries
+                    && !task.cancel.is_cancelled()
             }
             Ok(_) => false,
         };
@@ -163,7 +170,9 @@ async fn attempt_once(
     interrupted: bool,
 ) -> Result<Done, Failure> {
     if let Some(error) = shared.engine.journal.failed() {
-        return Err(Failure::errored(format!("the journal cannot be written, so nothing is begun: {error}")));
+        return Err(Failure::errored(format!(
+            "the journal cannot be written, so nothing is begun: {error}"
+        )));
     }
     let cancel = task.cancel.child_token();
     let effects = Recorder {
@@ -193,7 +202,9 @@ async fn attempt_once(
         }
         entry.body.run(&cx).await
     };
-    let Some(limit) = entry.common.timeout else { return work.await };
+    let Some(limit) = entry.common.timeout else {
+        return work.await;
+    };
     tokio::pin!(work);
     match tokio::time::timeout(limit, &mut work).await {
         Ok(result) => result,
@@ -202,10 +213,14 @@ async fn attempt_once(
             match work.await {
                 // It made it after all, in the very last moment.
                 Ok(done) => Ok(done),
-                Err(failure) if failure.outcome == Outcome::Cancelled && !task.cancel.is_cancelled() => Err(Failure {
-                    outcome: Outcome::TimedOut,
-                    message: format!("took longer than {}", crate::base::human_duration(limit)),
-                }),
+                Err(failure)
+                    if failure.outcome == Outcome::Cancelled && !task.cancel.is_cancelled() =>
+                {
+                    Err(Failure {
+                        outcome: Outcome::TimedOut,
+                        message: format!("took longer than {}", crate::base::human_duration(limit)),
+                    })
+                }
                 Err(failure) => Err(failure),
             }
         }
@@ -214,14 +229,26 @@ async fn attempt_once(
 
 /// Removes what a crashed process left of a stage on this host.
 async fn clear(cx: &StageContext<'_>) {
-    let left = cx.world.host.reap(&format!("{}/{}", cx.run, cx.stage)).await;
+    let left = cx
+        .world
+        .host
+        .reap(&format!("{}/{}", cx.run, cx.stage))
+        .await;
     if left > 0 {
-        cx.say(format!("ended {left} processes that an interrupted attempt had left"));
+        cx.say(format!(
+            "ended {left} processes that an interrupted attempt had left"
+        ));
     }
 }
 
-async fn enter_group(shared: &Shared, entry: &StageEntry, task: &Task) -> Result<Option<groups::Place>, Box<End>> {
-    let Some(group) = &entry.common.concurrency else { return Ok(None) };
+async fn enter_group(
+    shared: &Shared,
+    entry: &StageEntry,
+    task: &Task,
+) -> Result<Option<groups::Place>, Box<End>> {
+    let Some(group) = &entry.common.concurrency else {
+        return Ok(None);
+    };
     let journal = &shared.engine.journal;
     let wait = || {
         let event = Event::StageWaiting {
@@ -231,12 +258,24 @@ async fn enter_group(shared: &Shared, entry: &StageEntry, task: &Task) -> Result
         journal.record(&shared.run, event);
     };
     let store = &*shared.engine.world.store;
-    let entered = groups::enter(store, group, &shared.run, &shared.root, entry.id.as_str(), &task.cancel, wait).await;
+    let entered = groups::enter(
+        store,
+        group,
+        &shared.run,
+        &shared.root,
+        entry.id.as_str(),
+        &task.cancel,
+        wait,
+    )
+    .await;
     let end = |outcome, reason: String| Err(Box::new(End::new(task.at, outcome, reason)));
     match entered {
         Ok(Entry::Place(place)) => Ok(Some(place)),
         Ok(Entry::Superseded(reason)) => end(Outcome::Skipped, reason),
-        Ok(Entry::Cancelled) => end(Outcome::Cancelled, "cancelled while waiting for its group".to_owned()),
+        Ok(Entry::Cancelled) => end(
+            Outcome::Cancelled,
+            "cancelled while waiting for its group".to_owned(),
+        ),
         Err(error) => end(Outcome::Errored, error.to_string()),
     }
 }
@@ -257,7 +296,11 @@ fn superseded(shared: &Shared, entry: &StageEntry, at: usize) -> Option<End> {
     let store = &*shared.engine.world.store;
     guarding_groups(shared, entry).find_map(|group| {
         match groups::superseded(store, group, entry.id.as_str(), &shared.root) {
-            Ok(Some(newer)) => Some(End::new(at, Outcome::Skipped, format!("superseded by run {newer}"))),
+            Ok(Some(newer)) => Some(End::new(
+                at,
+                Outcome::Skipped,
+                format!("superseded by run {newer}"),
+            )),
             Ok(None) => None,
             Err(error) => Some(End::new(at, Outcome::Errored, error.to_string())),
         }

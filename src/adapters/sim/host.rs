@@ -123,6 +123,10 @@ impl Host for Life {
         .await
     }
 
+    async fn asked_to_stop(&self) -> Option<String> {
+        None
+    }
+
     async fn reap(&self, prefix: &str) -> usize {
         let call = Call::one("process.reap", prefix);
         let Ok(mut ticket) = self.enter::<ProcessError>(&call, None).await else {

@@ -30,6 +30,6 @@ pub const MAX_TEXT: usize = 16 << 20;
 /// Deepest nesting of collections that is read.
 pub const MAX_DEPTH: usize = 100;
 /// Largest number of nodes that is read.
-pub const MAX_NODES: usize = 2_000_000;
+pub const MAX_NODES: usize = 500_000;
 /// Longest value that is written, in bytes.
 pub const MAX_VALUE: usize = 64 << 10;

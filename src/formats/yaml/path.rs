@@ -85,7 +85,11 @@ impl Path {
                 PathStep::Where(key, value) => out.push_str(&format!("[{key}={value}]")),
             }
         }
-        if out.is_empty() { ".".into() } else { out }
+        if out.is_empty() {
+            "the document".into()
+        } else {
+            out
+        }
     }
 }
 

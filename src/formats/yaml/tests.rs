@@ -419,6 +419,8 @@ fn hostile_texts_end_soon() {
         let error = set(&text, &path(".a"), "b").unwrap_err();
         assert_eq!(error.problem, Problem::TooLarge, "{error}");
     }
+    let error = set(&"- a\n".repeat(MAX_NODES), &path("[0]"), "b").unwrap_err();
+    assert!(error.message.contains("nodes"), "{error}");
     let wide = "k: v\n".repeat(20_000) + "last: x\n";
     assert_eq!(set(&wide, &path(".last"), "y").unwrap().line, 20_001);
     let error = set(&" ".repeat(MAX_TEXT + 1), &path(".a"), "b").unwrap_err();
