@@ -7,9 +7,13 @@
 
 mod docker_engine;
 mod git;
+mod examples;
+mod fresh;
 mod http;
+mod language;
 mod registry;
 mod registry_login;
 mod store;
 mod support;
+mod tidy;
 mod webhook;

@@ -3,5 +3,6 @@
 pub mod docker;
 pub mod faulty;
 pub mod git_http;
+pub mod files;
 pub mod registry;
 pub mod repo;
