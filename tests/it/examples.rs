@@ -79,12 +79,30 @@ fn every_example_project_is_clean() {
 #[test]
 fn the_example_projects_hold_what_their_articles_need() {
     let expected = [
-        ("demo", "build.app build.web build.migration scan.web push.app push.web push.migration bump.main deploy.shop"),
-        ("ecs-codepipeline-vs-actions", "build.app push.app deploy.stg"),
-        ("ecs-two-stage-build-deploy", "build.sample scan.sample push.sample notify.result deploy.prod notify.result"),
-        ("gitops-circleci-release-pr", "build.app push.app bump.release"),
-        ("gitops-image-updater", "build.app build.web build.migration push.app push.web push.migration bump.production deploy.main"),
-        ("gitops-push-argocd", "build.app build.web build.migration push.app push.web push.migration bump.main"),
+        (
+            "demo",
+            "build.app build.web build.migration scan.web push.app push.web push.migration bump.main deploy.shop",
+        ),
+        (
+            "ecs-codepipeline-vs-actions",
+            "build.app push.app deploy.stg",
+        ),
+        (
+            "ecs-two-stage-build-deploy",
+            "build.sample scan.sample push.sample notify.result deploy.prod notify.result",
+        ),
+        (
+            "gitops-circleci-release-pr",
+            "build.app push.app bump.release",
+        ),
+        (
+            "gitops-image-updater",
+            "build.app build.web build.migration push.app push.web push.migration bump.production deploy.main",
+        ),
+        (
+            "gitops-push-argocd",
+            "build.app build.web build.migration push.app push.web push.migration bump.main",
+        ),
     ];
     let projects = projects();
     for (name, stages) in expected {
@@ -141,9 +159,8 @@ const ELSEWHERE: [&str; 5] = ["PW0041", "PW0042", "PW0044", "PW0045", "PW0046"];
 fn whole(name: &str, text: &str) -> Source {
     let source = Source::new(name, text);
     let (document, _) = lang::parse(&source);
-    let inner = |name: &str| {
-        stage::kind(name).is_some() || pipeline::PIPELINE.child(name).is_some()
-    };
+    let inner =
+        |name: &str| stage::kind(name).is_some() || pipeline::PIPELINE.child(name).is_some();
     let stages = document
         .nodes
         .iter()

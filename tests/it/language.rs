@@ -101,7 +101,11 @@ fn every_code_has_a_case_and_every_case_a_code() {
         met.extend(findings(sources).iter().map(|found| found.code));
     }
     let known: BTreeSet<&str> = CODES.iter().map(|code| code.code).collect();
-    assert_eq!(known.len(), CODES.len(), "a code stands twice in the register");
+    assert_eq!(
+        known.len(),
+        CODES.len(),
+        "a code stands twice in the register"
+    );
     let without: Vec<_> = known.difference(&met).collect();
     assert!(without.is_empty(), "codes without a case: {without:?}");
     let unknown: Vec<_> = met.difference(&known).collect();
@@ -141,7 +145,10 @@ fn a_large_project_is_checked_in_linear_time() {
     let small = measure(1_000).max(Duration::from_millis(1));
     let large = measure(8_000);
     // Eight times the work; a square law would take sixty-four times as long.
-    assert!(large < small * 32, "1000 stages: {small:?}, 8000: {large:?}");
+    assert!(
+        large < small * 32,
+        "1000 stages: {small:?}, 8000: {large:?}"
+    );
 }
 
 /// What must hold for any text at all.
@@ -170,13 +177,84 @@ fn holds(text: &str) -> Result<(), String> {
 
 /// Pieces that texts are made from and broken with.
 const SOUP: &[&str] = &[
-    "{", "}", "\"", "\"\"\"", "#\"", "\"#", "#\"\"\"\n", "\n\"\"\"#", "\\", "\n", "\r\n", ";", "=", "/-", "//", "/*", "*/", "(", ")",
-    "${", "$${", "${name}", "${git.sha}", "${secret.S}", "${image.app.tag}", "${run.a.b}", "${upstream.push.app.digest}", "#true", "true", "#null",
-    "1.10", "-1", "0x7f", "1e400", "99999999999999999999999999999999999999999", "\u{feff}", "\u{202e}", "日本語", "é", "\u{0}", " ", "\t",
-    "pipeline p {", "on {", "push branch=main", "watch app", "run a {", "build app", "scan app", "push app", "bump b repo=r {",
-    "deploy d { docker {", "notify n to=t", "image app registry=r { tag \"1\" }", "registry r \"localhost:5000\"", "repo r \"x\"", "var v env=V",
-    "secret s env=S", "needs run.a", "needs push", "when { expr \"", "matrix { a \"1\" \"2\" }", "script \"", "retry 3", "timeout \"1m\"", "finally",
-    "concurrency g", "uses run.a", "env A \"", "x", "x {", "r\"", "r#\"", "|", "&&", "!", "in", "has(",
+    "{",
+    "}",
+    "\"",
+    "\"\"\"",
+    "#\"",
+    "\"#",
+    "#\"\"\"\n",
+    "\n\"\"\"#",
+    "\\",
+    "\n",
+    "\r\n",
+    ";",
+    "=",
+    "/-",
+    "//",
+    "/*",
+    "*/",
+    "(",
+    ")",
+    "${",
+    "$${",
+    "${name}",
+    "${git.sha}",
+    "${secret.S}",
+    "${image.app.tag}",
+    "${run.a.b}",
+    "${upstream.push.app.digest}",
+    "#true",
+    "true",
+    "#null",
+    "1.10",
+    "-1",
+    "0x7f",
+    "1e400",
+    "99999999999999999999999999999999999999999",
+    "\u{feff}",
+    "\u{202e}",
+    "日本語",
+    "é",
+    "\u{0}",
+    " ",
+    "\t",
+    "pipeline p {",
+    "on {",
+    "push branch=main",
+    "watch app",
+    "run a {",
+    "build app",
+    "scan app",
+    "push app",
+    "bump b repo=r {",
+    "deploy d { docker {",
+    "notify n to=t",
+    "image app registry=r { tag \"1\" }",
+    "registry r \"localhost:5000\"",
+    "repo r \"x\"",
+    "var v env=V",
+    "secret s env=S",
+    "needs run.a",
+    "needs push",
+    "when { expr \"",
+    "matrix { a \"1\" \"2\" }",
+    "script \"",
+    "retry 3",
+    "timeout \"1m\"",
+    "finally",
+    "concurrency g",
+    "uses run.a",
+    "env A \"",
+    "x",
+    "x {",
+    "r\"",
+    "r#\"",
+    "|",
+    "&&",
+    "!",
+    "in",
+    "has(",
 ];
 
 /// Breaks a text in one of a few ways.
@@ -245,7 +323,9 @@ fn corpus() -> Vec<String> {
     let mut paths = below(&root().join("pipelines"), "kdl");
     paths.extend(below(&root().join("tests/data/lang"), "kdl"));
     paths.extend(below(&root().join("tests/data/fuzz"), "kdl"));
-    let texts = paths.iter().map(|path| std::fs::read(path).expect("a readable file"));
+    let texts = paths
+        .iter()
+        .map(|path| std::fs::read(path).expect("a readable file"));
     texts
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .collect()

@@ -14,7 +14,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("ports", &["base"]),
     ("formats", &["base"]),
     ("decl", &["base", "lang", "formats"]),
-    ("stage", &["base", "event", "lang", "ports", "formats", "decl"]),
+    (
+        "stage",
+        &["base", "event", "lang", "ports", "formats", "decl"],
+    ),
     ("journal", &["base", "event", "ports"]),
     ("report", &["base", "event"]),
     ("adapters", &["base", "ports", "formats"]),
@@ -24,7 +27,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     (
         "plan",
-        &["base", "event", "lang", "ports", "formats", "decl", "stage", "pipeline"],
+        &[
+            "base", "event", "lang", "ports", "formats", "decl", "stage", "pipeline",
+        ],
     ),
     (
         "engine",
