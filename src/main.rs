@@ -1,3 +1,176 @@
 //! Composition root: arguments, adapters, one front.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place that meets the process: its arguments, environment and exit status"
+)]
 
-fn main() {}
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use pipewright::adapters::clock::SystemClock;
+use pipewright::adapters::docker::Docker;
+use pipewright::adapters::files::HostFiles;
+use pipewright::adapters::git::{GitRemotes, GitWorkspace};
+use pipewright::adapters::http::Http;
+use pipewright::adapters::memory_store::MemoryStore;
+use pipewright::adapters::process::HostProcesses;
+use pipewright::adapters::registry::{DockerConfig, HttpRegistry};
+use pipewright::adapters::scanner::PathScanner;
+use pipewright::adapters::secrets::HostSecrets;
+use pipewright::adapters::sim::{SimOptions, SimWorld};
+use pipewright::adapters::sqlite::SqliteStore;
+use pipewright::adapters::webhook::WebHook;
+use pipewright::base::{Commit, Timestamp};
+use pipewright::cli::args::{Cli, Color};
+use pipewright::cli::{App, Exit, Failure, Screen, Worlds, dispatch, dispatch_quick};
+use pipewright::ports::clock::Clock;
+use pipewright::ports::store::Store;
+use pipewright::ports::{Readers, World};
+use pipewright::report::{Style, Tone};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let screen = screen(cli.global.color);
+    let errors = style(cli.global.color, std::io::stderr().is_terminal());
+    let exit = run(&cli, screen).unwrap_or_else(|failure| {
+        let mut err = std::io::stderr().lock();
+        // Nobody is left to tell if this fails.
+        let _ = writeln!(
+            err,
+            "{} {}",
+            errors.paint(Tone::Bad, "error:"),
+            failure.message
+        );
+        if let Some(help) = failure.help {
+            let _ = writeln!(err, "{} {help}", errors.paint(Tone::Same, " help:"));
+        }
+        failure.exit
+    });
+    ExitCode::from(exit.0)
+}
+
+fn run(cli: &Cli, screen: Screen) -> Result<Exit, Failure> {
+    let started = std::env::current_dir()
+        .map_err(|error| Failure::internal(format!("the present directory is gone: {error}")))?;
+    let here = match &cli.global.dir {
+        Some(dir) => started.join(dir).canonicalize().map_err(|error| {
+            Failure::usage(
+                format!("{}: {error}", dir.display()),
+                "name a directory that exists",
+            )
+        })?,
+        None => started,
+    };
+    let app = App {
+        global: &cli.global,
+        here,
+        files: &HostFiles,
+        worlds: &Host,
+        screen,
+        now: || SystemClock.now(),
+        processors: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+    };
+    if let Some(result) = dispatch_quick(&app, &cli.command) {
+        return result;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::internal(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(dispatch(&app, &cli.command));
+    // Whatever still waits for a network answer must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    result
+}
+
+fn screen(color: Color) -> Screen {
+    let terminal = std::io::stdout().is_terminal();
+    Screen {
+        out: || Box::new(std::io::BufWriter::new(std::io::stdout())),
+        style: style(color, terminal),
+        terminal,
+        size: || {
+            terminal_size::terminal_size().map_or((80, 24), |(width, height)| {
+                (width.0.into(), height.0.into())
+            })
+        },
+    }
+}
+
+fn style(color: Color, terminal: bool) -> Style {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let colour = match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            terminal
+                && !set("NO_COLOR")
+                && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+        }
+    };
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    // Without a locale the output most likely goes to a log, which takes UTF-8.
+    let unicode = locale.is_none_or(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    });
+    Style::new(colour, unicode)
+}
+
+/// The world of this host.
+struct Host;
+
+impl Worlds for Host {
+    fn existing(&self, state: &Path) -> Option<Arc<dyn Store>> {
+        SqliteStore::open_existing(state).map(|store| Arc::new(store) as Arc<dyn Store>)
+    }
+
+    fn real(&self, root: &Path, state: &Path) -> Result<World, Failure> {
+        let workspace = Arc::new(GitWorkspace::open(root, state)?);
+        let store = Arc::new(SqliteStore::open(state)?);
+        let http = Http::new();
+        let engine = Docker::connect()
+            .map_err(|error| Failure::usage(error.to_string(), "set DOCKER_HOST to an address"))?;
+        let engine = Arc::new(engine);
+        let registry = Arc::new(HttpRegistry::new(http.clone(), DockerConfig::from_env()));
+        let vcs = Arc::new(GitRemotes::new(state));
+        Ok(World {
+            readers: Readers {
+                clock: Arc::new(SystemClock),
+                workspace: workspace.clone(),
+                engine: engine.clone(),
+                registry: registry.clone(),
+                vcs: vcs.clone(),
+                secrets: Arc::new(HostSecrets),
+                store: store.clone(),
+            },
+            workspace,
+            engine,
+            registry,
+            vcs,
+            host: Arc::new(HostProcesses::new()),
+            notifier: Arc::new(WebHook::new(http)),
+            scanner: Arc::new(PathScanner::from_env()),
+            store,
+        })
+    }
+
+    fn simulated(&self, commit: Commit, files: Vec<(String, String)>) -> World {
+        let options = SimOptions {
+            commit,
+            files: files.into_iter().collect(),
+            start: Some(now()),
+            ..SimOptions::for_show()
+        };
+        SimWorld::new(options).world(Arc::new(MemoryStore::new()))
+    }
+}
+
+fn now() -> Timestamp {
+    SystemClock.now()
+}

@@ -7,6 +7,17 @@
 pub mod backoff;
 pub mod clock;
 pub mod http;
+pub mod memory_store;
+pub mod process;
 pub mod registry;
 pub mod secrets;
+pub mod sqlite;
 pub mod webhook;
+
+pub mod docker;
+pub mod files;
+pub mod git;
+pub mod scanner;
+pub mod sim;
+#[cfg(test)]
+mod store_contract;

@@ -1,57 +1,177 @@
 //! Replaces secrets in streams of bytes, also where one is split over chunks.
+//!
+//! What counts as a secret's form is in `forms`, how forms are found is in `index`. Where
+//! occurrences overlap, their union is replaced, so that no tail of a second secret survives.
+//! Never prints a form: `Debug` shows counts only.
 
+mod forms;
+mod index;
+
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
+use self::index::Index;
 use super::Secret;
 
+/// What a form of a secret is replaced with.
+const REPLACEMENT: &[u8] = b"***";
+
+/// A value with fewer characters is not masked: it would shred every log.
+const SHORTEST: usize = 4;
+
 /// The set of byte strings to hide, compiled for searching.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Masks {
-    inner: Option<Arc<aho_corasick::AhoCorasick>>,
+    index: Option<Arc<Index>>,
+    too_short: usize,
 }
 
 impl Masks {
     /// Compiles masks for some secrets.
-    pub fn new<'a>(_secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        Self::default()
+    ///
+    /// A value of three characters or fewer is *not* masked, because it would turn every log
+    /// into stars; [`Masks::too_short`] counts them so that the caller can warn.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
+        let mut patterns = BTreeSet::new();
+        let mut too_short = 0;
+        for secret in secrets {
+            let value = forms::trimmed(secret.expose());
+            if value.chars().count() < SHORTEST {
+                too_short += 1;
+            } else {
+                forms::of(value, &mut patterns);
+            }
+        }
+        Self {
+            index: (!patterns.is_empty()).then(|| Arc::new(Index::new(patterns))),
+            too_short,
+        }
     }
 
     /// Whether there is nothing to hide.
     pub fn is_empty(&self) -> bool {
-        self.inner.is_none()
+        self.index.is_none()
+    }
+
+    /// How many secrets are too short to be masked.
+    pub fn too_short(&self) -> usize {
+        self.too_short
     }
 
     /// Masks one complete text.
     pub fn mask(&self, text: &str) -> String {
-        text.to_owned()
+        if !self.finds(text) {
+            return text.to_owned();
+        }
+        let mut out = Vec::with_capacity(text.len());
+        let mut stream = self.stream();
+        stream.push(text.as_bytes(), &mut out);
+        stream.finish(&mut out);
+        // A form that was cut into pieces may be found from the middle of a character on.
+        String::from_utf8_lossy(&out).into_owned()
     }
 
     /// Whether a text contains anything to hide.
-    pub fn finds(&self, _text: &str) -> bool {
-        false
+    pub fn finds(&self, text: &str) -> bool {
+        self.index
+            .as_ref()
+            .is_some_and(|index| index.finds(text.as_bytes()))
     }
 
     /// A stream that masks across chunk boundaries.
     pub fn stream(&self) -> MaskStream {
         MaskStream {
-            masks: self.clone(),
+            index: self.index.clone(),
+            held: Vec::new(),
+            covered: 0,
+            found: Vec::new(),
         }
     }
 }
 
+impl fmt::Debug for Masks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Masks")
+            .field("forms", &self.index.as_ref().map_or(0, |index| index.len()))
+            .field("too_short", &self.too_short)
+            .finish()
+    }
+}
+
 /// Masks a stream chunk by chunk; holds back only what may be the start of a secret.
-#[derive(Debug)]
+///
+/// What is held back is always an exact, incomplete beginning of some form and at most one
+/// kilobyte. A line that ends with a newline therefore passes at once unless a secret of several
+/// lines begins in it, so a live log is not stuck; the rest comes with the next chunk or with
+/// [`MaskStream::finish`]. The result does not depend on how the stream is cut into chunks.
 pub struct MaskStream {
-    masks: Masks,
+    index: Option<Arc<Index>>,
+    held: Vec<u8>,
+    /// So many bytes at the front of `held` belong to an occurrence that is already replaced.
+    covered: usize,
+    /// Kept for its capacity.
+    found: Vec<(usize, usize)>,
 }
 
 impl MaskStream {
     /// Feeds a chunk and appends what is certain to `out`.
     pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
-        let _ = &self.masks;
-        out.extend_from_slice(chunk);
+        let Some(index) = self.index.clone() else {
+            out.extend_from_slice(chunk);
+            return;
+        };
+        if self.held.is_empty() {
+            let hold = index.hold_from(chunk);
+            self.emit(&index, chunk, hold, out);
+            self.held.extend_from_slice(&chunk[hold..]);
+        } else {
+            let mut buffer = std::mem::take(&mut self.held);
+            buffer.extend_from_slice(chunk);
+            let hold = index.hold_from(&buffer);
+            self.emit(&index, &buffer, hold, out);
+            buffer.drain(..hold);
+            self.held = buffer;
+        }
     }
 
-    /// Ends the stream and appends the rest.
-    pub fn finish(&mut self, _out: &mut Vec<u8>) {}
+    /// Ends the stream and appends the rest. The stream may be used again.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if let Some(index) = self.index.clone() {
+            let buffer = std::mem::take(&mut self.held);
+            self.emit(&index, &buffer, buffer.len(), out);
+        }
+        self.covered = 0;
+    }
+
+    /// Appends the first `hold` bytes of `buffer`, masked. Every occurrence that starts before
+    /// `hold` is complete in `buffer`.
+    fn emit(&mut self, index: &Index, buffer: &[u8], hold: usize, out: &mut Vec<u8>) {
+        self.found.clear();
+        index.find_all(buffer, &mut self.found);
+        self.found.sort_unstable();
+        let mut done = self.covered;
+        for &(start, end) in self.found.iter().take_while(|(start, _)| *start < hold) {
+            if start >= done {
+                out.extend_from_slice(&buffer[done..start]);
+                out.extend_from_slice(REPLACEMENT);
+            }
+            done = done.max(end);
+        }
+        if done < hold {
+            out.extend_from_slice(&buffer[done..hold]);
+        }
+        self.covered = done.saturating_sub(hold);
+    }
 }
+
+impl fmt::Debug for MaskStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MaskStream")
+            .field("held", &self.held.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

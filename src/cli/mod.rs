@@ -1,10 +1,50 @@
 //! The command line: arguments, and everything that turns results into text for people.
 //!
-//! Nothing here touches the world; `main` reads, runs and prints.
+//! Nothing here touches the world but through ports; `main` provides those.
 
+mod app;
 pub mod args;
+mod check;
 pub mod completions;
 pub mod diagnostics;
+mod follow;
 pub mod format;
 pub mod init;
+mod look;
 pub mod man;
+mod plan;
+mod project;
+mod run;
+mod screen;
+
+use args::Command;
+
+pub use app::{App, Exit, Failure, Screen, Worlds};
+
+/// Runs commands that need no engine, registry or repository, and so no runtime. `None` means
+/// that [`dispatch`] is needed.
+pub fn dispatch_quick(app: &App<'_>, command: &Command) -> Option<Result<Exit, Failure>> {
+    Some(match command {
+        Command::Check(args) => check::run(app, args),
+        Command::Init => project::init(app),
+        Command::Runs(args) => look::runs(app, args),
+        Command::Show(args) => look::show(app, args),
+        Command::Cancel(args) => look::cancel(app, args),
+        Command::Graph(args) => plan::graph(app, args),
+        Command::Logs(args) if !args.follow => look::logs(app, args),
+        Command::Completions(args) => app.write(|out| completions::write(out, args.shell)),
+        Command::Man => app.write(|out| man::write(out)),
+        Command::Plan(_) | Command::Run(_) | Command::Rerun(_) | Command::Logs(_) => return None,
+    })
+}
+
+/// Runs the other commands.
+pub async fn dispatch(app: &App<'_>, command: &Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Plan(args) => plan::run(app, args).await,
+        Command::Run(args) => run::run(app, args).await,
+        Command::Rerun(args) => run::rerun(app, args).await,
+        Command::Logs(args) => follow::logs(app, args).await,
+        other => dispatch_quick(app, other).unwrap_or(Ok(Exit::SUCCESS)),
+    }
+}

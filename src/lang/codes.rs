@@ -145,11 +145,39 @@ pub const CODES: &[Code] = &[
     },
     Code {
         code: "PW0131",
-        title: "expression with an unknown name",
+        title: "expression too long or too deep",
     },
     Code {
         code: "PW0132",
-        title: "expression of the wrong type",
+        title: "expression with an unknown name",
+    },
+    Code {
+        code: "PW0133",
+        title: "expression that compares what cannot be compared",
+    },
+    Code {
+        code: "PW0134",
+        title: "expression that is no condition",
+    },
+    Code {
+        code: "PW0135",
+        title: "secret in an expression",
+    },
+    Code {
+        code: "PW0136",
+        title: "literal that is not of the type beside it",
+    },
+    Code {
+        code: "PW0137",
+        title: "regular expression that cannot be used",
+    },
+    Code {
+        code: "PW0138",
+        title: "unknown method",
+    },
+    Code {
+        code: "PW0139",
+        title: "list of mixed types",
     },
 ];
 

@@ -43,7 +43,7 @@ pub struct Plan {
     /// Its stages, in declaration order.
     pub stages: Vec<StageEntry>,
     /// Who waits for whom.
-    pub graph: Graph,
+    pub graph: Arc<Graph>,
     /// Declarations it sees.
     pub decls: Arc<Decls>,
     /// The group the run belongs to.
@@ -118,7 +118,7 @@ pub fn build(project: &Project, pipeline: &str, origin: Origin) -> Result<Plan, 
     Ok(Plan {
         pipeline: pipeline.name.value.clone(),
         stages: pipeline.stages.clone(),
-        graph,
+        graph: Arc::new(graph),
         decls: pipeline.decls.clone(),
         concurrency: pipeline.concurrency.clone(),
         origin,

@@ -13,5 +13,5 @@ mod types;
 pub use build::{Origin, Plan, PlanError, build, chained_by};
 pub use forecast::{Forecasts, Planned, condition, forecast};
 pub use graph::{Graph, Vertex, Why};
-pub use render::{dot, json, mermaid, text};
+pub use render::{dot, json, mermaid, outline, text};
 pub use rules::check;

@@ -211,3 +211,27 @@ pub fn mermaid(plan: &Plan) -> String {
     }
     out
 }
+
+/// Stages with what each waits for, without a forecast.
+pub fn outline(plan: &Plan) -> String {
+    let width = plan
+        .stages
+        .iter()
+        .map(|stage| stage.id.as_str().len())
+        .max()
+        .unwrap_or(0)
+        .min(40);
+    let mut out = String::new();
+    for (at, stage) in plan.stages.iter().enumerate() {
+        let waits = waits(plan, at);
+        let effect = if stage.kind.effect { "*" } else { " " };
+        let after = if waits.is_empty() {
+            "at once".to_owned()
+        } else {
+            format!("after {waits}")
+        };
+        let _ = writeln!(out, "{effect} {:<width$}  {after}", stage.id.as_str());
+    }
+    out.push_str("\n* changes something outside the run\n");
+    out
+}

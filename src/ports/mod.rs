@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod engine;
+pub mod files;
 pub mod notifier;
 pub mod process;
 pub mod registry;

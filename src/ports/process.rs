@@ -73,6 +73,10 @@ pub trait Host: Send + Sync {
         cancel: &CancellationToken,
     ) -> Result<i32, ProcessError>;
 
+    /// Waits until somebody asks this process to stop (`SIGINT`, `SIGTERM`) and says how, for
+    /// people. `None` if such requests cannot be heard.
+    async fn asked_to_stop(&self) -> Option<String>;
+
     /// Kills whatever is left of processes with a marker that starts with `prefix`, and returns
     /// how many there were.
     async fn reap(&self, prefix: &str) -> usize;

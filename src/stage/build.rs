@@ -208,7 +208,7 @@ impl Build {
         let bases = if offline {
             Vec::new()
         } else {
-            bases(engine, &seen.dockerfile).await
+            bases(engine, &seen.dockerfile, &args).await
         };
         let inputs = inputs(&seen, &target, &platform, &args, &self.labels, &bases);
         labels.insert(INPUTS_LABEL.to_owned(), inputs.to_string());
@@ -404,14 +404,41 @@ fn annotations(values: &Values, image: &str) -> BTreeMap<String, String> {
 }
 
 /// Ids of base images the engine has: a base that changes makes the image out of date.
-async fn bases(engine: &dyn EngineReader, text: &str) -> Vec<String> {
+async fn bases(
+    engine: &dyn EngineReader,
+    text: &str,
+    args: &BTreeMap<String, String>,
+) -> Vec<String> {
     let mut ids = Vec::new();
-    for image in dockerfile::base_images(text) {
+    for image in base_images(text, args) {
         if let Ok(Some(local)) = engine.image(&image).await {
             ids.push(format!("{image} {}", local.id));
         }
     }
     ids
+}
+
+/// Images a Dockerfile starts from, with build arguments put in.
+fn base_images(text: &str, args: &BTreeMap<String, String>) -> Vec<String> {
+    let file = dockerfile::parse(text);
+    let lookup = |name: &str| {
+        let declared = file.args.iter().find(|arg| arg.name.value == name)?;
+        let default = || {
+            declared
+                .default
+                .as_ref()
+                .map(|default| default.value.clone())
+        };
+        args.get(name).cloned().or_else(default)
+    };
+    (0..file.stages.len())
+        .filter_map(|stage| match file.base(stage)? {
+            dockerfile::Base::Image(image) => Some(image.to_owned()),
+            dockerfile::Base::Variable(word) => dockerfile::expand(word, file.escape, &lookup).ok(),
+            dockerfile::Base::Scratch | dockerfile::Base::Stage(_) => None,
+        })
+        .filter(|image| !image.is_empty() && image != "scratch")
+        .collect()
 }
 
 fn inputs(

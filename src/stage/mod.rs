@@ -178,6 +178,11 @@ pub trait Stage: std::fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether it may leave containers or networks behind when its process is killed.
+    fn uses_engine(&self) -> bool {
+        false
+    }
+
     /// What it would do, found out by looking only.
     async fn forecast(&self, cx: &PlanContext<'_>) -> Forecast;
 

@@ -1,15 +1,19 @@
-//! The integration tests: one binary, one module per area.
+//! The integration tests: one binary, one module per area. Those that need a container engine
+//! fail without one.
 #![expect(
     clippy::disallowed_methods,
     reason = "tests set up the world that they look at"
 )]
 
+mod docker_engine;
+mod git;
 mod examples;
 mod fresh;
 mod http;
 mod language;
 mod registry;
 mod registry_login;
+mod store;
 mod support;
 mod tidy;
 mod webhook;

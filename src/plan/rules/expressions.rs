@@ -30,7 +30,8 @@ fn check(cx: &Context<'_>, diagnostics: &mut Vec<Diagnostic>) {
                 inputs: &checked.pipeline.inputs,
             };
             let lookup = |path: &[String]| types.of(path);
-            if let Err(problems) = expr.check(&lookup, &names) {
+            let known: Vec<&str> = names.iter().map(String::as_str).collect();
+            if let Err(problems) = expr.check(&lookup, &known) {
                 diagnostics.extend(problems);
             }
         }

@@ -367,6 +367,10 @@ impl Stage for Docker {
         Some("docker")
     }
 
+    fn uses_engine(&self) -> bool {
+        true
+    }
+
     fn check(&self, cx: &CheckContext<'_>, diagnostics: &mut Vec<Diagnostic>) {
         for image in
             std::iter::once(&self.image).chain(self.before.iter().map(|before| &before.image))
@@ -533,8 +537,8 @@ impl Docker {
         wanted: &Wanted,
     ) -> Result<(), Failure> {
         let engine = &*cx.world.engine;
-        let mut labels = cx.labels();
-        labels.insert(DEPLOY_LABEL.to_owned(), self.name.clone());
+        // Not the run's own labels: volumes it shares with what runs must survive a clean-up.
+        let labels = BTreeMap::from([(DEPLOY_LABEL.to_owned(), self.name.clone())]);
         let spec = ContainerSpec {
             name: place.candidate.clone(),
             labels,

@@ -389,6 +389,10 @@ impl Stage for Run {
         }
     }
 
+    fn uses_engine(&self) -> bool {
+        self.container.is_some()
+    }
+
     async fn forecast(&self, _cx: &PlanContext<'_>) -> Forecast {
         let place = match &self.container {
             Some(container) => format!("in {}", container.image),

@@ -1,5 +1,8 @@
-//! What several areas need: servers that tests start for themselves.
+//! What several areas of tests share.
 
+pub mod docker;
 pub mod faulty;
+pub mod git_http;
 pub mod files;
 pub mod registry;
+pub mod repo;

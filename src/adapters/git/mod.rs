@@ -1,0 +1,24 @@
+//! Git by libgit2: the repository that holds the pipelines ([`GitWorkspace`]) and the remote
+//! repositories that hold manifests ([`GitRemotes`]).
+//!
+//! Runs no `git` program and no hook. Below the state directory it owns `trees/` (commits laid out,
+//! read only), `work/` (scratch copies), `artifacts/`, `cache/` and `mirrors/`.
+
+mod address;
+mod artifacts;
+mod copy;
+mod facts;
+mod files;
+mod lock;
+mod mirror;
+mod push;
+mod refresh;
+mod remote;
+mod spares;
+mod trees;
+mod watch;
+mod workspace;
+
+pub use remote::GitRemotes;
+pub use watch::Limits;
+pub use workspace::GitWorkspace;

@@ -1,0 +1,315 @@
+//! The source repository and the directories that stages work in.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use git2::Repository;
+
+use super::copy::Copy;
+use super::files::{self, broken, refused};
+use super::refresh::refresh;
+use super::spares::Spares;
+use super::trees::Trees;
+use super::{artifacts, facts};
+use crate::base::Commit;
+use crate::ports::workspace::{Scratch, Workspace, WorkspaceError, WorkspaceReader};
+
+/// A repository on this machine, with a state directory for what Pipewright makes of it.
+#[derive(Clone)]
+pub struct GitWorkspace {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    root: PathBuf,
+    git_dir: PathBuf,
+    state: PathBuf,
+    // libgit2 objects of one repository are not to be used by two threads at once.
+    repo: Mutex<Repository>,
+    trees: Trees,
+    spares: Spares,
+}
+
+impl GitWorkspace {
+    /// Finds the repository that holds a directory. Makes nothing, not even the state directory.
+    pub fn open(start_dir: &Path, state_dir: &Path) -> Result<Self, WorkspaceError> {
+        let repo = Repository::discover(start_dir).map_err(|error| match error.code() {
+            git2::ErrorCode::NotFound => WorkspaceError::NoRepository {
+                path: start_dir.to_owned(),
+            },
+            git2::ErrorCode::Owner => refused(
+                start_dir,
+                "is in a repository that another user owns: add it to git's safe.directory",
+            ),
+            _ => broken(
+                format!("opening the repository of {}", start_dir.display()),
+                error.message(),
+            ),
+        })?;
+        let root = repo.workdir().unwrap_or_else(|| repo.path());
+        let state = std::path::absolute(state_dir)
+            .map_err(|e| broken(format!("finding {}", state_dir.display()), e))?;
+        let inner = Inner {
+            // libgit2 ends directories with a slash.
+            root: root.components().collect(),
+            git_dir: repo.path().to_owned(),
+            trees: Trees::new(state.join("trees")),
+            spares: Spares::default(),
+            state,
+            repo: Mutex::new(repo),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    async fn blocking<T, F>(&self, work: F) -> Result<T, WorkspaceError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Inner) -> Result<T, WorkspaceError> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || work(&inner))
+            .await
+            .map_err(|error| broken("working on files", error))?
+    }
+}
+
+impl Inner {
+    fn with_repo<T>(&self, work: impl FnOnce(&Repository) -> T) -> T {
+        work(&self.repo.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A second handle, for work that takes long.
+    fn reopen(&self) -> Result<Repository, WorkspaceError> {
+        Repository::open(&self.git_dir)
+            .map_err(|e| broken(format!("opening {}", self.git_dir.display()), e.message()))
+    }
+
+    fn run_dir(&self, kind: &str, run: &str) -> PathBuf {
+        self.state.join(kind).join(files::component(run))
+    }
+
+    fn artifacts(&self, run: &str, stage: &str) -> PathBuf {
+        self.run_dir("artifacts", run).join(files::component(stage))
+    }
+
+    fn scratch(
+        &self,
+        run: &str,
+        stage: &str,
+        tree: Option<&Path>,
+    ) -> Result<Scratch, WorkspaceError> {
+        let run_dir = self.run_dir("work", run);
+        let path = run_dir.join(files::component(stage));
+        if tree == Some(&self.root) {
+            make_empty(&path).map_err(|e| broken(format!("making {}", path.display()), e))?;
+            self.copy_worktree(&path)?;
+            return Ok(Scratch { path });
+        }
+        if !self.reuse(&run_dir, &path, tree) {
+            make_empty(&path).map_err(|e| broken(format!("making {}", path.display()), e))?;
+            if let Some(tree) = tree {
+                Copy::new().dir(tree, &path)?;
+            }
+        }
+        self.spares.lend(&path, tree);
+        Ok(Scratch { path })
+    }
+
+    /// Makes the scratch out of one that an earlier stage of the run gave back. Whatever goes wrong
+    /// is only a reason to make a new one.
+    fn reuse(&self, run_dir: &Path, path: &Path, tree: Option<&Path>) -> bool {
+        let Some(spare) = self.spares.take(run_dir, tree) else {
+            return false;
+        };
+        // What an earlier attempt left is in the way.
+        let renamed = std::fs::rename(&spare, path)
+            .or_else(|_| files::remove(path).and_then(|()| std::fs::rename(&spare, path)));
+        if renamed.is_err() {
+            let _ = files::remove(&spare);
+            return false;
+        }
+        refresh(tree, path).is_ok()
+    }
+
+    /// Copies what a commit of everything would hold: not `.git`, not the state directory, and no
+    /// ignored file, which may be huge or secret.
+    fn copy_worktree(&self, into: &Path) -> Result<(), WorkspaceError> {
+        let paths: BTreeSet<PathBuf> = facts::worktree_files(&self.reopen()?, &self.state)?;
+        let from = files::open_root(&self.root)?;
+        let to = files::open_root(into)?;
+        let mut copy = Copy::new();
+        for path in &paths {
+            copy.one(from.as_fd(), to.as_fd(), path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a directory, or an empty one of an existing one. The usual case is a single system call.
+fn make_empty(path: &Path) -> std::io::Result<()> {
+    use std::io::ErrorKind;
+    match std::fs::create_dir(path) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => files::remove(path)?,
+        Err(error) => return Err(error),
+    }
+    std::fs::create_dir(path)
+}
+
+#[async_trait]
+impl WorkspaceReader for GitWorkspace {
+    async fn commit(&self, reference: Option<&str>) -> Result<Commit, WorkspaceError> {
+        let reference = reference.map(str::to_owned);
+        self.blocking(move |inner| {
+            inner.with_repo(|repo| facts::commit(repo, reference.as_deref()))
+        })
+        .await
+    }
+
+    async fn is_dirty(&self) -> Result<bool, WorkspaceError> {
+        self.blocking(|inner| facts::is_dirty(&inner.reopen()?, &inner.state))
+            .await
+    }
+
+    async fn changed(&self, from: &str, to: &str) -> Result<Option<Vec<String>>, WorkspaceError> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.blocking(move |inner| facts::changed(&inner.reopen()?, &from, &to))
+            .await
+    }
+
+    async fn read(
+        &self,
+        sha: Option<&str>,
+        path: &Path,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, WorkspaceError> {
+        let (sha, path) = (sha.map(str::to_owned), path.to_owned());
+        self.blocking(move |inner| match sha {
+            Some(sha) => inner.with_repo(|repo| facts::read(repo, &sha, &path, limit)),
+            None => files::read(&inner.root, &path, limit),
+        })
+        .await
+    }
+
+    async fn tree(&self, sha: &str) -> Result<PathBuf, WorkspaceError> {
+        // Lookups of a known tree are a few microseconds, less than a change of threads.
+        if let Some(path) = self.inner.trees.known(sha) {
+            return Ok(path);
+        }
+        let sha = sha.to_owned();
+        self.blocking(move |inner| {
+            // The name becomes a path, so it must be exactly an object name.
+            let exact =
+                sha.len() == 40 && sha.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            if !exact {
+                return Err(WorkspaceError::NoRevision { revision: sha });
+            }
+            inner.trees.get(&inner.reopen()?, &sha)
+        })
+        .await
+    }
+
+    fn root(&self) -> &Path {
+        &self.inner.root
+    }
+}
+
+#[async_trait]
+impl Workspace for GitWorkspace {
+    async fn scratch(
+        &self,
+        run: &str,
+        stage: &str,
+        tree: Option<&Path>,
+    ) -> Result<Scratch, WorkspaceError> {
+        let (run, stage, tree) = (run.to_owned(), stage.to_owned(), tree.map(Path::to_owned));
+        self.blocking(move |inner| inner.scratch(&run, &stage, tree.as_deref()))
+            .await
+    }
+
+    async fn collect(
+        &self,
+        run: &str,
+        stage: &str,
+        scratch: &Scratch,
+        patterns: &[String],
+    ) -> Result<(u64, u64), WorkspaceError> {
+        let store = self.inner.artifacts(run, stage);
+        let (from, patterns) = (scratch.path.clone(), patterns.to_vec());
+        self.blocking(move |_| artifacts::collect(&from, &store, &patterns))
+            .await
+    }
+
+    async fn restore(&self, run: &str, stage: &str, into: &Path) -> Result<(), WorkspaceError> {
+        let store = self.inner.artifacts(run, stage);
+        let (into, what) = (into.to_owned(), format!("{stage} of run {run}"));
+        self.blocking(move |_| {
+            if !store.is_dir() {
+                return Err(refused(store, format!("{what} has left no artifacts")));
+            }
+            artifacts::restore(&store, &into)
+        })
+        .await
+    }
+
+    async fn cache(&self, key: &str) -> Result<PathBuf, WorkspaceError> {
+        let path = self.inner.state.join("cache").join(files::component(key));
+        self.blocking(move |_| {
+            std::fs::create_dir_all(&path)
+                .map_err(|e| broken(format!("making {}", path.display()), e))?;
+            Ok(path)
+        })
+        .await
+    }
+
+    async fn link(&self, root: &Path, path: &Path, target: &Path) -> Result<(), WorkspaceError> {
+        let (root, path, target) = (root.to_owned(), path.to_owned(), target.to_owned());
+        self.blocking(move |_| files::link(&root, &path, &target))
+            .await
+    }
+
+    async fn read_below(
+        &self,
+        root: &Path,
+        path: &Path,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, WorkspaceError> {
+        let (root, path) = (root.to_owned(), path.to_owned());
+        self.blocking(move |_| files::read(&root, &path, limit))
+            .await
+    }
+
+    async fn discard(&self, scratch: Scratch) {
+        // What cannot be removed now is removed by the next attempt or with the run.
+        let _ = self
+            .blocking(move |inner| {
+                let ours = scratch.path.starts_with(inner.state.join("work"));
+                if ours && !inner.spares.keep(&scratch.path) {
+                    let _ = files::remove(&scratch.path);
+                }
+                Ok(())
+            })
+            .await;
+    }
+
+    async fn sweep(&self, run: &str) {
+        let path = self.inner.run_dir("work", run);
+        let _ = self
+            .blocking(move |inner| {
+                inner.spares.forget(&path);
+                let _ = files::remove(&path);
+                Ok(())
+            })
+            .await;
+    }
+}

@@ -1,0 +1,141 @@
+//! Shows a run while it happens: what stages print and what the journal says go through one
+//! queue to one reporter on a thread of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::base::{RunId, StageId};
+use crate::engine::Feed;
+use crate::journal::Journal;
+use crate::ports::{Progress, ProgressState};
+use crate::report::{PartState, Reporter, Signal};
+
+/// Signals that may wait for the reporter. A chunk of a log is at most about a MiB, so this
+/// bounds memory; when it is full the printing stage is held up a little, like any program whose
+/// reader is slow, and then goes on without being shown. Logs are complete in the state directory.
+const QUEUE: usize = 64;
+/// Longest time a stage is held up for one chunk.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Time between two pictures.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The way from a run to its reporter.
+pub(super) struct Watch {
+    queue: mpsc::Sender<Signal>,
+    unseen: AtomicU64,
+    /// The last chunk had to wait too long: do not wait again until there is room.
+    slow: AtomicBool,
+}
+
+/// The thread that shows.
+pub(super) struct Shown {
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Shown {
+    /// Waits until everything is shown. Call after every [`Watch`] was dropped.
+    pub(super) fn finish(self) {
+        // A reporter that failed has nothing more to show.
+        let _ = self.thread.join();
+    }
+}
+
+/// Starts a reporter.
+pub(super) fn start(mut reporter: Box<dyn Reporter>) -> (Arc<Watch>, Shown) {
+    let (queue, mut signals) = mpsc::channel::<Signal>(QUEUE);
+    let runtime = tokio::runtime::Handle::current();
+    let thread = std::thread::spawn(move || {
+        runtime.block_on(async {
+            let mut tick = tokio::time::interval(TICK);
+            loop {
+                tokio::select! {
+                    signal = signals.recv() => match signal {
+                        Some(signal) => reporter.signal(&signal),
+                        None => break,
+                    },
+                    _ = tick.tick() => reporter.tick(),
+                }
+            }
+        });
+        reporter.finish();
+    });
+    let watch = Watch {
+        queue,
+        unseen: AtomicU64::new(0),
+        slow: AtomicBool::new(false),
+    };
+    (Arc::new(watch), Shown { thread })
+}
+
+impl Watch {
+    /// Passes the events of a run on until it has ended.
+    pub(super) fn follow(&self, journal: &Journal, run: &RunId) -> tokio::task::JoinHandle<()> {
+        let mut events = journal.subscribe(run, 0);
+        let queue = self.queue.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(event)) = events.next().await {
+                let ended = matches!(event.event, crate::event::Event::RunFinished { .. });
+                if queue.send(Signal::Event((*event).clone())).await.is_err() || ended {
+                    break;
+                }
+            }
+        })
+    }
+
+    /// Bytes of logs that were not shown.
+    pub(super) fn unseen(&self) -> u64 {
+        self.unseen.load(Ordering::Relaxed)
+    }
+}
+
+impl Feed for Watch {
+    fn log(&self, run: &RunId, stage: &StageId, bytes: &[u8]) {
+        let mut signal = Signal::Log {
+            run: run.clone(),
+            stage: stage.clone(),
+            bytes: Bytes::copy_from_slice(bytes),
+        };
+        let began = std::time::Instant::now();
+        loop {
+            match self.queue.try_send(signal) {
+                Ok(()) => {
+                    self.slow.store(false, Ordering::Relaxed);
+                    return;
+                }
+                Err(mpsc::error::TrySendError::Full(back))
+                    if began.elapsed() < PATIENCE && !self.slow.load(Ordering::Relaxed) =>
+                {
+                    signal = back;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(_) => {
+                    self.slow.store(true, Ordering::Relaxed);
+                    self.unseen.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn progress(&self, run: &RunId, stage: &StageId, progress: Progress) {
+        // Progress is worth showing only while it is new.
+        let _ = self.queue.try_send(Signal::Progress {
+            run: run.clone(),
+            stage: stage.clone(),
+            id: progress.id,
+            label: progress.label,
+            done: progress.done,
+            total: progress.total,
+            state: match progress.state {
+                ProgressState::Running => PartState::Running,
+                ProgressState::Done => PartState::Done,
+                ProgressState::Cached => PartState::Cached,
+                ProgressState::Failed => PartState::Failed,
+            },
+        });
+    }
+}

@@ -1,0 +1,567 @@
+//! The loop: starts what the schedule allows, records how it ended, ends the run.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::chain::{self, Chained};
+use super::groups::{self, Entry};
+use super::output::StageOutput;
+use super::schedule::{Decision, Schedule, Standing};
+use super::stage::{self, End, Shared, Task};
+use super::{Cancel, Definition, Engine, EngineError};
+use crate::base::{Masks, RunId, StageId};
+use crate::event::{Event, Outcome, RunState};
+use crate::journal::{JournalError, replay};
+use crate::plan::{Origin, build};
+use crate::ports::store::Change;
+use crate::stage::Kind;
+use crate::stage::context::RUN_LABEL;
+
+/// How often requests from other processes are looked for and logs are flushed.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Stages that wait for others rather than work, which may run at once.
+const REMOTE: usize = 64;
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// Runs that its end created, in order, with their pipelines.
+    pub chained: Vec<(RunId, String)>,
+}
+
+/// Takes a run that was created, in this process or another, and brings it to its end.
+///
+/// `reset` names stages that are to run again although they had ended.
+pub async fn execute(
+    engine: &Engine,
+    run: &RunId,
+    reset: &[StageId],
+    cancel: &Cancel,
+) -> Result<Ended, EngineError> {
+    let _held = engine.world.store.hold_run(run)?;
+    let store = engine.world.readers.store.clone();
+    let before = RunState::of(&replay(&*store, run)?);
+    let Some(created) = before.created.clone() else {
+        return Err(JournalError::NoRun(run.clone()).into());
+    };
+    if let (Some(outcome), true) = (before.outcome, reset.is_empty()) {
+        return Ok(Ended {
+            outcome,
+            chained: before.chained,
+        });
+    }
+    let project = Definition::load(&*store, run, &created.definition)?;
+    let origin = Origin {
+        commit: created.commit.clone(),
+        dirty: created.dirty,
+        cause: created.trigger.clone(),
+        inputs: created.inputs.clone(),
+        vars: created.vars.clone(),
+        upstream: created.upstream.clone(),
+        only: created.only.clone(),
+    };
+    let plan = Arc::new(build(&project, &created.pipeline, origin)?);
+    let readers = &engine.world.readers;
+    let secrets = plan.fetch(readers).await?;
+    let masks = Masks::new(secrets.values());
+    let vars = plan.vars(readers).await;
+    let values = plan.values(run.clone(), readers, vars, secrets, false);
+    let attempt = before.attempt + 1;
+    let event = Event::RunStarted {
+        attempt,
+        reset: reset.to_vec(),
+    };
+    let mut changes = Vec::new();
+    if before.outcome.is_some() {
+        changes.push(Change::ReopenRun(run.clone()));
+    }
+    engine
+        .journal
+        .commit(vec![(run.clone(), event)], changes)
+        .await?;
+    // The fold is taken anew so that what was reset counts as not begun.
+    let before = RunState::of(&replay(&*store, run)?);
+    let shared = Arc::new(Shared {
+        engine: engine.clone(),
+        tree: plan.tree(readers).await?,
+        plan: plan.clone(),
+        values,
+        masks,
+        run: run.clone(),
+        root: created.root.clone(),
+    });
+    let place = match enter_run_group(&shared, cancel).await? {
+        Ok(place) => place,
+        Err((outcome, reason)) => {
+            return finish_unstarted(&shared, outcome, &reason).await;
+        }
+    };
+    let mut runner = Runner::new(shared.clone(), cancel.clone(), &before);
+    let ran = runner.run().await;
+    let outcome = runner.outcome();
+    sweep(&shared, attempt > 1 || cancel.is_requested()).await;
+    ran?;
+    // The group is free before what follows from this run begins.
+    drop(place);
+    chain::finish(
+        engine,
+        &shared,
+        &Chained {
+            project: &project,
+            created: &created,
+            attempt,
+            outcome,
+            follow: engine.chain && !created.dirty,
+        },
+    )
+    .await
+}
+
+/// Removes what the run left, beside its artifacts.
+async fn sweep(shared: &Shared, engine_too: bool) {
+    let world = &shared.engine.world;
+    world.workspace.sweep(shared.run.as_str()).await;
+    let uses_engine = shared
+        .plan
+        .stages
+        .iter()
+        .any(|entry| entry.body.uses_engine());
+    if engine_too && uses_engine {
+        match world.engine.reap(RUN_LABEL, shared.run.as_str()).await {
+            Ok(_) => {}
+            Err(error) => warn(
+                shared,
+                None,
+                format!("could not look for leftovers: {error}"),
+            ),
+        }
+    }
+}
+
+fn warn(shared: &Shared, stage: Option<StageId>, message: String) {
+    shared
+        .engine
+        .journal
+        .record(&shared.run, Event::Warning { stage, message });
+}
+
+type Refused = (Outcome, String);
+
+async fn enter_run_group(
+    shared: &Shared,
+    cancel: &Cancel,
+) -> Result<Result<Option<groups::Place>, Refused>, EngineError> {
+    let Some(group) = &shared.plan.concurrency else {
+        return Ok(Ok(None));
+    };
+    let store = &*shared.engine.world.store;
+    let name = group.group.value.clone();
+    let wait = || warn(shared, None, format!("waiting for a place in group {name}"));
+    let ticket = shared.run.as_str();
+    let entry = groups::enter(
+        store,
+        group,
+        &shared.run,
+        &shared.root,
+        ticket,
+        cancel.gentle(),
+        wait,
+    )
+    .await?;
+    Ok(match entry {
+        Entry::Place(place) => Ok(Some(place)),
+        Entry::Superseded(reason) => Err((Outcome::Skipped, reason)),
+        Entry::Cancelled => Err((
+            Outcome::Cancelled,
+            "cancelled while waiting for its group".to_owned(),
+        )),
+    })
+}
+
+/// Ends a run of which nothing was begun.
+async fn finish_unstarted(
+    shared: &Shared,
+    outcome: Outcome,
+    reason: &str,
+) -> Result<Ended, EngineError> {
+    let stages = shared.plan.stages.iter().map(|entry| {
+        let event = Event::StageFinished {
+            stage: entry.id.clone(),
+            outcome,
+            reason: reason.to_owned(),
+            outputs: BTreeMap::new(),
+            allowed: false,
+        };
+        (shared.run.clone(), event)
+    });
+    let mut events: Vec<(RunId, Event)> = stages.collect();
+    events.push((shared.run.clone(), Event::RunFinished { outcome }));
+    let change = Change::FinishRun {
+        run: shared.run.clone(),
+        at: shared.engine.world.readers.clock.now(),
+        outcome: outcome.to_string(),
+    };
+    shared.engine.journal.commit(events, vec![change]).await?;
+    Ok(Ended {
+        outcome,
+        chained: Vec::new(),
+    })
+}
+
+/// Whether a kind's work is done on this machine, and so is bounded by `--jobs`.
+fn is_local(kind: &Kind) -> bool {
+    matches!(kind.name(), "run" | "build" | "scan")
+}
+
+struct Runner<'a> {
+    shared: Arc<Shared>,
+    schedule: Schedule,
+    before: &'a RunState,
+    cancel: Cancel,
+    /// Whether the request to stop was acted on.
+    cancelled: bool,
+    tasks: JoinSet<End>,
+    running: [usize; 2],
+    started: Vec<bool>,
+    outputs: Vec<Weak<StageOutput>>,
+    /// How stages ended: the raw outcome, and whether it does not count.
+    ended: HashMap<usize, (Outcome, bool)>,
+}
+
+impl<'a> Runner<'a> {
+    fn new(shared: Arc<Shared>, cancel: Cancel, before: &'a RunState) -> Self {
+        let plan = &shared.plan;
+        let expected = chain::durations(&shared);
+        let durations: Vec<u64> = plan
+            .stages
+            .iter()
+            .map(|entry| expected.get(entry.id.as_str()).copied().unwrap_or(1))
+            .collect();
+        let local: Vec<bool> = plan
+            .stages
+            .iter()
+            .map(|entry| is_local(entry.kind))
+            .collect();
+        let left_out = |at| plan.left_out.contains_key(&at);
+        let schedule = Schedule::new(plan.graph.clone(), &durations, &local, left_out);
+        Self {
+            started: vec![false; plan.stages.len()],
+            schedule,
+            before,
+            cancel,
+            cancelled: false,
+            tasks: JoinSet::new(),
+            running: [0, 0],
+            outputs: Vec::new(),
+            ended: HashMap::new(),
+            shared,
+        }
+    }
+
+    async fn run(&mut self) -> Result<(), EngineError> {
+        self.begin();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.record_decisions();
+            if !self.cancelled && self.cancel.is_requested() {
+                self.stop();
+                continue;
+            }
+            self.start_ready();
+            if self.schedule.is_done() && self.tasks.is_empty() {
+                return self.failed();
+            }
+            let gentle = self.cancel.gentle().clone();
+            tokio::select! {
+                biased;
+                Some(end) = self.tasks.join_next() => match end {
+                    Ok(end) => self.finish(end),
+                    // A panic in a stage is a defect; the run must still come to an end.
+                    Err(panic) => self.lost(&panic.to_string()),
+                },
+                () = gentle.cancelled(), if !self.cancelled => {}
+                _ = tick.tick() => self.tick()?,
+            }
+        }
+    }
+
+    /// Stages that ended in an earlier attempt keep how they ended.
+    fn begin(&mut self) {
+        let mut ended = Vec::new();
+        for (at, entry) in self.shared.plan.stages.iter().enumerate() {
+            let Some(stage) = self.before.stage(&entry.id) else {
+                continue;
+            };
+            let Some(outcome) = stage.outcome else {
+                continue;
+            };
+            self.started[at] = true;
+            self.ended.insert(at, (outcome, stage.allowed));
+            self.shared
+                .values
+                .record(&entry.id, outcome, stage.outputs.clone());
+            ended.push((at, standing(outcome, stage.allowed)));
+        }
+        self.schedule.begin(ended);
+    }
+
+    fn start_ready(&mut self) {
+        let limits = [REMOTE, self.shared.engine.jobs.max(1)];
+        for (local, limit) in [(true, limits[1]), (false, limits[0])] {
+            while self.running[usize::from(local)] < limit {
+                let Some(at) = self.schedule.next(local) else {
+                    break;
+                };
+                self.start(at);
+            }
+        }
+    }
+
+    fn start(&mut self, at: usize) {
+        let plan = &self.shared.plan;
+        let entry = &plan.stages[at];
+        self.started[at] = true;
+        let cancel = if entry.is_last() {
+            // How the run stands is part of what these tell.
+            let outcome = self.outcome();
+            *self
+                .shared
+                .values
+                .outcome
+                .write()
+                .expect("no holder of this lock panics") = Some(outcome);
+            self.cancel.forced().child_token()
+        } else {
+            self.cancel.gentle().child_token()
+        };
+        let engine = &self.shared.engine;
+        let output = Arc::new(StageOutput::new(
+            &self.shared.run,
+            &entry.id,
+            engine.world.store.clone(),
+            engine.feed.clone(),
+            &self.shared.masks,
+        ));
+        self.outputs.push(Arc::downgrade(&output));
+        let before = self.before.stage(&entry.id);
+        let task = Task {
+            at,
+            attempts: before.map_or(0, |stage| stage.attempt),
+            interrupted: before.is_some_and(|stage| stage.attempt > 0 && stage.outcome.is_none()),
+            past: before
+                .map(|stage| stage.effects.clone())
+                .unwrap_or_default(),
+            cancel,
+            output,
+        };
+        self.running[usize::from(is_local(entry.kind))] += 1;
+        self.tasks.spawn(stage::run(self.shared.clone(), task));
+    }
+
+    fn finish(&mut self, end: End) {
+        let entry = &self.shared.plan.stages[end.at];
+        self.running[usize::from(is_local(entry.kind))] -= 1;
+        let warnings = end.warnings.iter().map(|message| Event::Warning {
+            stage: Some(entry.id.clone()),
+            message: message.clone(),
+        });
+        for warning in warnings {
+            self.shared.engine.journal.record(&self.shared.run, warning);
+        }
+        self.conclude(end);
+    }
+
+    /// Records how a stage ended and lets the schedule go on.
+    fn conclude(&mut self, end: End) {
+        let entry = &self.shared.plan.stages[end.at];
+        // A message that could not be sent is a warning, never a failed delivery.
+        let forgiving = entry.common.allow_failure || entry.kind.name() == "notify";
+        let allowed = forgiving
+            && end.outcome.is_bad()
+            && !matches!(end.outcome, Outcome::Blocked | Outcome::Cancelled);
+        self.ended.insert(end.at, (end.outcome, allowed));
+        self.shared
+            .values
+            .record(&entry.id, end.outcome, end.outputs.clone());
+        let event = Event::StageFinished {
+            stage: entry.id.clone(),
+            outcome: end.outcome,
+            reason: end.reason,
+            outputs: end.outputs,
+            allowed,
+        };
+        self.shared
+            .engine
+            .journal
+            .record_with(&self.shared.run, event, end.changes);
+        self.schedule.finish(end.at, standing(end.outcome, allowed));
+    }
+
+    fn record_decisions(&mut self) {
+        while let Some((at, decision)) = self.schedule.decided() {
+            let stages = &self.shared.plan.stages;
+            let how = |cause: usize| {
+                let outcome = self
+                    .ended
+                    .get(&cause)
+                    .map_or("did not run", |(outcome, _)| outcome.as_str());
+                (stages[cause].id.clone(), outcome)
+            };
+            let (outcome, reason) = match decision {
+                Decision::LeaveOut => {
+                    let reason = self
+                        .shared
+                        .plan
+                        .left_out
+                        .get(&at)
+                        .cloned()
+                        .unwrap_or_default();
+                    (Outcome::Skipped, reason)
+                }
+                Decision::Skip(cause) => {
+                    let (id, outcome) = how(cause);
+                    (
+                        Outcome::Skipped,
+                        format!("{id}, whose result it uses, was {outcome}"),
+                    )
+                }
+                Decision::Block(cause) => {
+                    let (id, outcome) = how(cause);
+                    (
+                        Outcome::Blocked,
+                        format!("{id}, which it waits for, {}", verb(outcome)),
+                    )
+                }
+            };
+            self.started[at] = true;
+            self.conclude(End::new(at, outcome, reason));
+        }
+    }
+
+    /// Acts on a request to stop: what has not begun never will, but for what runs at the end.
+    fn stop(&mut self) {
+        self.cancelled = true;
+        let by = self.cancel.by().to_owned();
+        let event = Event::CancelRequested { by: by.clone() };
+        self.shared.engine.journal.record(&self.shared.run, event);
+        let shared = self.shared.clone();
+        let started = self.started.clone();
+        let not_begun = self
+            .schedule
+            .drain(|at| started[at] || shared.plan.stages[at].is_last());
+        for at in not_begun {
+            self.started[at] = true;
+            self.conclude(End::new(
+                at,
+                Outcome::Cancelled,
+                format!("the run was cancelled by {by}"),
+            ));
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), EngineError> {
+        self.outputs.retain(|output| match output.upgrade() {
+            Some(output) => {
+                output.flush();
+                true
+            }
+            None => false,
+        });
+        if !self.cancelled
+            && let Some(by) = self
+                .shared
+                .engine
+                .world
+                .store
+                .cancel_requested(&self.shared.run)?
+        {
+            self.cancel.request(&by);
+        }
+        if self.shared.engine.journal.failed().is_some() && !self.cancel.is_requested() {
+            self.cancel.request("the journal, which cannot be written");
+        }
+        Ok(())
+    }
+
+    /// A stage's task panicked. Which one is found by who is missing.
+    fn lost(&mut self, why: &str) {
+        let missing = (0..self.started.len()).find(|at| {
+            self.started[*at]
+                && !self.ended.contains_key(at)
+                && self.outputs.iter().all(|output| output.strong_count() == 0)
+        });
+        let missing = missing.or_else(|| {
+            (0..self.started.len()).find(|at| self.started[*at] && !self.ended.contains_key(at))
+        });
+        if let Some(at) = missing {
+            let entry = &self.shared.plan.stages[at];
+            self.running[usize::from(is_local(entry.kind))] -= 1;
+            let reason = format!("pipewright itself failed here, please report it: {why}");
+            self.conclude(End::new(at, Outcome::Errored, reason));
+        }
+    }
+
+    fn failed(&self) -> Result<(), EngineError> {
+        match self.shared.engine.journal.failed() {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// The run's outcome from the stages that ended.
+    fn outcome(&self) -> Outcome {
+        let stages = &self.shared.plan.stages;
+        let worst = self
+            .ended
+            .iter()
+            // What only tells of the run is no part of it.
+            .filter(|(at, _)| stages[**at].kind.name() != "notify")
+            .filter_map(|(_, (outcome, allowed))| match outcome {
+                _ if *allowed => Some(Outcome::Succeeded),
+                // Whatever blocked it has its own outcome.
+                Outcome::Blocked => None,
+                outcome => Some(*outcome),
+            })
+            .max();
+        match worst {
+            _ if self.cancelled
+                && worst.is_none_or(|worst| worst < Outcome::Cancelled)
+                && self.was_cut_short() =>
+            {
+                Outcome::Cancelled
+            }
+            Some(worst) => worst,
+            None => Outcome::Skipped,
+        }
+    }
+
+    /// Whether the request to stop changed anything.
+    fn was_cut_short(&self) -> bool {
+        self.ended
+            .values()
+            .any(|(outcome, _)| *outcome == Outcome::Cancelled)
+    }
+}
+
+fn standing(outcome: Outcome, allowed: bool) -> Standing {
+    match outcome {
+        Outcome::Succeeded | Outcome::UpToDate => Standing::Good,
+        Outcome::Skipped => Standing::Skipped,
+        _ if allowed => Standing::Allowed,
+        _ => Standing::Bad,
+    }
+}
+
+fn verb(outcome: &str) -> String {
+    match outcome {
+        "failed" | "errored" | "timed-out" => outcome.replace('-', " "),
+        other => format!("was {other}"),
+    }
+}

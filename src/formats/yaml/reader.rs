@@ -1,0 +1,227 @@
+//! Reads a YAML text into a flat list of events, within limits.
+//!
+//! The list is the whole meaning of the text: two texts with equal lists differ only in looks.
+
+use saphyr_parser::{Event, Parser, ScalarStyle};
+
+use super::error::{Problem, YamlError};
+use super::{MAX_DEPTH, MAX_NODES, MAX_TEXT};
+use crate::base::Span;
+
+/// The events of a text, in its order.
+#[derive(Debug)]
+pub(super) struct Events {
+    pub(super) list: Vec<Node>,
+}
+
+/// One event and where it stands.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) what: What,
+    /// First byte of the event.
+    pub(super) start: usize,
+    /// One past its last byte.
+    pub(super) end: usize,
+    /// One-based line of its first byte.
+    pub(super) line: usize,
+    /// The event after this node and all that is in it.
+    pub(super) next: usize,
+}
+
+/// What an event says, without its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Document {
+        explicit: bool,
+    },
+    Scalar {
+        value: String,
+        style: ScalarStyle,
+        tag: Option<String>,
+        anchor: usize,
+    },
+    /// The number of the anchor it repeats.
+    Alias(usize),
+    Sequence {
+        tag: Option<String>,
+        anchor: usize,
+    },
+    Mapping {
+        tag: Option<String>,
+        anchor: usize,
+    },
+    /// The end of a document, sequence or mapping.
+    End,
+}
+
+impl What {
+    /// The number of its anchor; zero is none.
+    pub(super) fn anchor(&self) -> usize {
+        match self {
+            Self::Scalar { anchor, .. }
+            | Self::Sequence { anchor, .. }
+            | Self::Mapping { anchor, .. } => *anchor,
+            _ => 0,
+        }
+    }
+
+    /// The text of a scalar.
+    pub(super) fn scalar(&self) -> Option<&str> {
+        match self {
+            Self::Scalar { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a text that is not larger than the limits and is YAML.
+pub(super) fn read(text: &str) -> Result<Events, YamlError> {
+    if text.len() > MAX_TEXT {
+        return Err(YamlError::new(
+            Problem::TooLarge,
+            format!("text is larger than {MAX_TEXT} bytes"),
+        ));
+    }
+    let mut list: Vec<Node> = Vec::new();
+    let mut open: Vec<usize> = Vec::new();
+    let mut parser = Parser::new_from_str(text);
+    let mut cursor = Cursor::new(text);
+    while let Some(event) = parser.next_event() {
+        let (event, span) = event.map_err(|error| {
+            let at = Cursor::new(text).byte_of(error.marker().index());
+            YamlError::new(
+                Problem::Invalid,
+                format!("text is not YAML: {}", error.info()),
+            )
+            .at(text, Span::new(at, at))
+        })?;
+        let tag = |tag: Option<std::borrow::Cow<'_, saphyr_parser::Tag>>| {
+            tag.map(|tag| format!("{}{}", tag.handle, tag.suffix))
+        };
+        let what = match event {
+            Event::Nothing | Event::StreamStart | Event::StreamEnd => continue,
+            Event::DocumentStart(explicit) => What::Document { explicit },
+            Event::Alias(anchor) => What::Alias(anchor),
+            Event::Scalar(value, style, anchor, name) => What::Scalar {
+                value: value.into_owned(),
+                style,
+                tag: tag(name),
+                anchor,
+            },
+            Event::SequenceStart(anchor, name) => What::Sequence {
+                tag: tag(name),
+                anchor,
+            },
+            Event::MappingStart(anchor, name) => What::Mapping {
+                tag: tag(name),
+                anchor,
+            },
+            Event::DocumentEnd | Event::SequenceEnd | Event::MappingEnd => What::End,
+        };
+        let start = cursor.byte_of(span.start.index());
+        let end = cursor.byte_of(span.end.index());
+        let at = list.len();
+        match what {
+            What::Document { .. } | What::Sequence { .. } | What::Mapping { .. } => open.push(at),
+            What::End => {
+                if let Some(started) = open.pop() {
+                    list[started].next = at + 1;
+                }
+            }
+            _ => {}
+        }
+        list.push(Node {
+            what,
+            start,
+            end,
+            line: span.start.line(),
+            next: at + 1,
+        });
+        let limit = if open.len() > MAX_DEPTH + 1 {
+            format!("collections are nested deeper than {MAX_DEPTH}")
+        } else if list.len() > MAX_NODES {
+            format!("text has more than {MAX_NODES} nodes")
+        } else {
+            continue;
+        };
+        return Err(YamlError::new(Problem::TooLarge, limit).at(text, Span::new(start, start)));
+    }
+    Ok(Events { list })
+}
+
+impl Events {
+    /// The roots of the documents; a document always holds one node.
+    pub(super) fn documents(&self) -> Vec<usize> {
+        let mut roots = Vec::new();
+        let mut at = 0;
+        while let Some(node) = self.list.get(at) {
+            roots.push(at + 1);
+            at = node.next;
+        }
+        roots
+    }
+
+    /// The nodes directly in a collection; those of a mapping are keys and values in turn.
+    pub(super) fn children(&self, parent: usize) -> impl Iterator<Item = usize> {
+        let mut at = parent + 1;
+        std::iter::from_fn(move || {
+            let node = self.list.get(at)?;
+            if node.what == What::End {
+                return None;
+            }
+            let found = at;
+            at = node.next;
+            Some(found)
+        })
+    }
+
+    /// The keys and values of a mapping.
+    pub(super) fn entries(&self, mapping: usize) -> impl Iterator<Item = (usize, usize)> {
+        let mut nodes = self.children(mapping);
+        std::iter::from_fn(move || Some((nodes.next()?, nodes.next()?)))
+    }
+
+    /// The first alias of an anchor.
+    pub(super) fn alias_of(&self, anchor: usize) -> Option<usize> {
+        if anchor == 0 {
+            return None;
+        }
+        let found = |node: &Node| node.what == What::Alias(anchor);
+        self.list.iter().position(found)
+    }
+}
+
+/// Turns counts of characters into byte offsets; cheap while they grow or move little.
+struct Cursor<'a> {
+    text: &'a str,
+    byte: usize,
+    character: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            byte: 0,
+            character: 0,
+        }
+    }
+
+    fn byte_of(&mut self, character: usize) -> usize {
+        while self.character < character {
+            let Some(c) = self.text[self.byte..].chars().next() else {
+                break;
+            };
+            self.byte += c.len_utf8();
+            self.character += 1;
+        }
+        while self.character > character {
+            let Some(c) = self.text[..self.byte].chars().next_back() else {
+                break;
+            };
+            self.byte -= c.len_utf8();
+            self.character -= 1;
+        }
+        self.byte
+    }
+}

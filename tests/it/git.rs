@@ -1,0 +1,10 @@
+//! The git adapters against real repositories and a real git server.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests look at real files and run real programs"
+)]
+
+mod faults;
+mod remote;
+mod scratch;
+mod workspace;
