@@ -83,7 +83,9 @@ fn before(plan: &Plan, forecasts: &[Option<Forecast>], at: usize) -> Option<Fore
         };
         let verdict = forecasts[*from].as_ref().map(|forecast| forecast.verdict);
         let id = &plan.stages[*from].id;
-        if let (Some(Verdict::Skip), Why::Data(_) | Why::Gate | Why::Needs { propagate: true }) = (verdict, why) {
+        if let (Some(Verdict::Skip), Why::Data(_) | Why::Gate | Why::Needs { propagate: true }) =
+            (verdict, why)
+        {
             return Some(Forecast::new(Verdict::Skip, format!("{id} is skipped")));
         }
     }
