@@ -6,9 +6,9 @@
 )]
 
 mod docker_engine;
-mod git;
 mod examples;
 mod fresh;
+mod git;
 mod http;
 mod language;
 mod registry;

@@ -2,7 +2,7 @@
 
 pub mod docker;
 pub mod faulty;
-pub mod git_http;
 pub mod files;
+pub mod git_http;
 pub mod registry;
 pub mod repo;
