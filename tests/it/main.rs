@@ -5,6 +5,7 @@
     reason = "tests set up the world that they look at"
 )]
 
+mod article_one;
 mod docker_engine;
 mod examples;
 mod fresh;
