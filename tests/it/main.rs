@@ -6,6 +6,7 @@
 )]
 
 mod article_one;
+mod deploy;
 mod docker_engine;
 mod examples;
 mod fresh;
@@ -14,6 +15,7 @@ mod http;
 mod language;
 mod registry;
 mod registry_login;
+mod stages;
 mod store;
 mod support;
 mod tidy;
