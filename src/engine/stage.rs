@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -117,6 +117,7 @@ async fn attempt_all(shared: &Shared, entry: &StageEntry, task: &Task) -> End {
     }
     let retries = &entry.common.retry;
     let mut attempt = task.attempts;
+    let past = Mutex::new(task.past.clone());
     loop {
         attempt += 1;
         let event = Event::StageStarted {
@@ -125,7 +126,7 @@ async fn attempt_all(shared: &Shared, entry: &StageEntry, task: &Task) -> End {
         };
         shared.engine.journal.record(&shared.run, event);
         let interrupted = task.interrupted && attempt == task.attempts + 1;
-        let result = attempt_once(shared, entry, task, attempt, interrupted).await;
+        let result = attempt_once(shared, entry, task, &past, (attempt, interrupted)).await;
         let again = match &result {
             Err(failure) => {
                 retries.on.contains(&failure.outcome)
@@ -166,8 +167,8 @@ async fn attempt_once(
     shared: &Shared,
     entry: &StageEntry,
     task: &Task,
-    attempt: u32,
-    interrupted: bool,
+    past: &Mutex<Vec<EffectState>>,
+    (attempt, interrupted): (u32, bool),
 ) -> Result<Done, Failure> {
     if let Some(error) = shared.engine.journal.failed() {
         return Err(Failure::errored(format!(
@@ -179,7 +180,10 @@ async fn attempt_once(
         journal: &shared.engine.journal,
         run: &shared.run,
         stage: &entry.id,
+        past,
     };
+    // What the attempts before this one intended, in whichever process they were made.
+    let before = effects.past();
     let cx = StageContext {
         world: &shared.engine.world,
         values: &shared.values,
@@ -189,7 +193,7 @@ async fn attempt_once(
         output: &*task.output,
         cancel: cancel.clone(),
         effects: &effects,
-        past: &task.past,
+        past: &before,
         tree: shared.tree.clone(),
         grace: shared.engine.grace,
     };
@@ -341,6 +345,7 @@ struct Recorder<'a> {
     journal: &'a Journal,
     run: &'a RunId,
     stage: &'a StageId,
+    past: &'a Mutex<Vec<EffectState>>,
 }
 
 #[async_trait]
@@ -349,22 +354,34 @@ impl Effects for Recorder<'_> {
         let event = Event::Intent {
             stage: self.stage.clone(),
             key: key.to_owned(),
-            detail,
+            detail: detail.clone(),
         };
-        self.record(event, "nothing was changed").await
+        self.record(event, "nothing was changed").await?;
+        EffectState::intend(&mut self.lock(), key, &detail);
+        Ok(())
     }
 
     async fn done(&self, key: &str, detail: BTreeMap<String, String>) -> Result<(), Failure> {
         let event = Event::Effect {
             stage: self.stage.clone(),
             key: key.to_owned(),
-            detail,
+            detail: detail.clone(),
         };
-        self.record(event, "the change was made").await
+        self.record(event, "the change was made").await?;
+        EffectState::done(&mut self.lock(), key, &detail);
+        Ok(())
     }
 }
 
 impl Recorder<'_> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<EffectState>> {
+        self.past.lock().expect("no holder of this lock panics")
+    }
+
+    fn past(&self) -> Vec<EffectState> {
+        self.lock().clone()
+    }
+
     async fn record(&self, event: Event, consequence: &str) -> Result<(), Failure> {
         self.journal
             .record_durable(self.run, event)

@@ -256,3 +256,26 @@ fn a_container_of_somebody_else_is_left_alone() {
     assert_eq!(inspect(&delivery.name, "{{.Id}}"), id);
     assert_eq!(inspect(&delivery.name, "{{.State.Running}}"), "true");
 }
+
+#[test]
+fn a_retried_deployment_migrates_once() {
+    let (delivery, _port) = start("retry");
+    let text = pipeline(&delivery).replace(
+        "    deploy shop {",
+        "    deploy shop {\n        retry 3 { on failed; backoff \"50ms\" }",
+    );
+    delivery
+        .source
+        .write(&[("web/serve.sh", "echo dead on purpose\nexit 7\n")]);
+    delivery.pipeline(&text);
+    let answer = delivery.pipewright(&["run", "ship"]).expect(1);
+    assert_eq!(
+        answer.out.matches("dead on purpose").count(),
+        3,
+        "{}",
+        answer.out
+    );
+    assert_eq!(migrations(&delivery), 1);
+    assert_eq!(containers(&delivery), [""; 0]);
+    assert_tidy(&delivery);
+}

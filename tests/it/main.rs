@@ -9,6 +9,7 @@ mod article_one;
 mod deploy;
 mod docker_engine;
 mod examples;
+mod faults;
 mod fresh;
 mod git;
 mod http;

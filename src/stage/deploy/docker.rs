@@ -18,7 +18,9 @@ use crate::decl;
 use crate::lang::Template;
 use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
 use crate::ports::Silent;
-use crate::ports::engine::{ContainerSpec, ContainerState, Engine, Health, Mount, Network};
+use crate::ports::engine::{
+    ContainerSpec, ContainerState, Engine, EngineError, Health, Mount, Network,
+};
 use crate::stage::build::resolved;
 use crate::stage::common::duration;
 use crate::stage::{
@@ -645,7 +647,12 @@ impl Docker {
                 return Err(Failure::failed(format!("the new {} {why}", self.name)));
             }
             let healthy = match (&ready, state.health) {
-                (Some(ready), _) => engine.exec(name, ready, &Silent).await? == 0,
+                // It may have ended since we looked; then the next look says how.
+                (Some(ready), _) => match engine.exec(name, ready, &Silent).await {
+                    Ok(code) => code == 0,
+                    Err(EngineError::Refused { .. }) => false,
+                    Err(error) => return Err(error.into()),
+                },
                 (None, Health::Healthy) => true,
                 // Without any check, staying up for a second is all that can be asked.
                 (None, Health::NoCheck) => began.elapsed() >= Duration::from_secs(1),
@@ -699,6 +706,10 @@ impl Docker {
             }
         };
         let code = tokio::time::timeout(before.timeout, work).await;
+        // Until the journal knows that it succeeded, its container is the proof: it goes last.
+        if let Ok(Ok(0)) = code {
+            cx.effects.done(&key, BTreeMap::new()).await?;
+        }
         engine.remove(&name).await?;
         match code {
             Err(_) => Err(Failure {
@@ -710,7 +721,7 @@ impl Docker {
                 ),
             }),
             Ok(code) => match code? {
-                0 => cx.effects.done(&key, BTreeMap::new()).await,
+                0 => Ok(()),
                 code => Err(Failure::failed(format!(
                     "{} exited with status {code}; the old version keeps running",
                     before.name
