@@ -95,7 +95,12 @@ pub async fn execute(
         masks,
         run: run.clone(),
         root: created.root.clone(),
+        resumed: attempt > 1,
     });
+    if shared.resumed {
+        // What was begun last may have left no word in the journal.
+        engine.world.host.reap(&format!("{run}/")).await;
+    }
     let place = match enter_run_group(&shared, cancel).await? {
         Ok(place) => place,
         Err((outcome, reason)) => {
