@@ -406,7 +406,7 @@ mod tests {
             "x app ${git.sha}-${keep} ${secret.PAT}"
         );
         let spans: Vec<usize> = template.references().map(|r| r.span.start).collect();
-        assert_eq!(spans, [13, 32]);
+        assert_eq!(spans, [13, 33]);
         assert_eq!(template.secret().map(|s| s.value), Some("PAT"));
     }
 

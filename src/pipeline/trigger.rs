@@ -1,7 +1,7 @@
 //! What starts a pipeline.
 
 use crate::base::{Diagnostic, Spanned};
-use crate::lang::Node;
+use crate::lang::{Node, expr};
 
 /// Something that starts a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,14 +126,7 @@ impl Input {
             InputType::String => true,
             InputType::Bool => matches!(value, "true" | "false"),
             InputType::Int => value.parse::<i64>().is_ok(),
-            InputType::Version => {
-                let core = value.strip_prefix('v').unwrap_or(value);
-                let core = core.split(['-', '+']).next().unwrap_or("");
-                (1..=3).contains(&core.split('.').count())
-                    && core
-                        .split('.')
-                        .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
-            }
+            InputType::Version => expr::Value::parse(&expr::Type::Version, value).is_some(),
             InputType::Duration => crate::base::parse_duration(value).is_some(),
         };
         if fits {

@@ -83,11 +83,10 @@ fn before(plan: &Plan, forecasts: &[Option<Forecast>], at: usize) -> Option<Fore
         };
         let verdict = forecasts[*from].as_ref().map(|forecast| forecast.verdict);
         let id = &plan.stages[*from].id;
-        match (verdict, why) {
-            (Some(Verdict::Skip), Why::Data(_) | Why::Gate | Why::Needs { propagate: true }) => {
-                return Some(Forecast::new(Verdict::Skip, format!("{id} is skipped")));
-            }
-            _ => {}
+        if let (Some(Verdict::Skip), Why::Data(_) | Why::Gate | Why::Needs { propagate: true }) =
+            (verdict, why)
+        {
+            return Some(Forecast::new(Verdict::Skip, format!("{id} is skipped")));
         }
     }
     None

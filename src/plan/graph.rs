@@ -15,6 +15,7 @@ use crate::decl::Decls;
 use crate::lang::{Reference, Template};
 use crate::pipeline::StageEntry;
 use crate::stage::Want;
+use crate::stage::common::Needs;
 
 /// A node of the graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Why {
             Self::Data(what) => format!("uses {what}"),
             Self::Gate => "the scan gates it".to_owned(),
             Self::Needs { .. } => "needs".to_owned(),
-            Self::Above => "written above an effect".to_owned(),
+            Self::Above => "safe default of an effect".to_owned(),
             Self::Optional(what) => format!("uses {what}, if it is there"),
             Self::Part => "part of it".to_owned(),
             Self::Last => "follows everything".to_owned(),
@@ -386,56 +387,88 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// `needs`, and the safe default of effects.
+    /// `needs`, and the safe default of effects. What stands above a node stands above every
+    /// member of its family; the members do not wait for each other.
     fn order(&mut self) {
         let stages = self.stages;
         let mut above: Option<NodeIndex> = None;
         let mut since: Vec<usize> = Vec::new();
-        for (at, stage) in stages.iter().enumerate() {
-            if stage.is_last() {
+        let mut from = 0;
+        while from < stages.len() {
+            let first = &stages[from];
+            let same =
+                |stage: &StageEntry| stage.span == first.span && stage.source == first.source;
+            let to = from
+                + stages[from..]
+                    .iter()
+                    .take_while(|stage| same(stage))
+                    .count();
+            let family = from..to;
+            from = to;
+            if first.is_last() {
                 continue;
             }
-            if let Some(needs) = &stage.common.needs {
-                for name in &needs.stages {
-                    match self.resolve(&name.value) {
-                        Some(vertex) => self.edge(
-                            vertex,
-                            at,
-                            Why::Needs {
-                                propagate: needs.propagate,
-                            },
-                        ),
-                        None => self.dangling.push(Dangling {
-                            stage: at,
-                            span: name.span,
-                            what: name.value.clone(),
-                        }),
+            if first.common.needs.is_some() {
+                for at in family.clone() {
+                    if let Some(needs) = &stages[at].common.needs {
+                        self.needs(at, needs);
                     }
                 }
-            } else if stage.kind.effect && (above.is_some() || !since.is_empty()) {
-                let vertex = if above.is_none() && since.len() == 1 {
-                    NodeIndex::new(since[0])
-                } else if since.is_empty() {
-                    above.unwrap_or_else(|| NodeIndex::new(at))
-                } else {
-                    let vertex = self
-                        .graph
-                        .add_node(Vertex::All(format!("everything above {}", stage.id).into()));
-                    for stage in &since {
-                        self.graph
-                            .add_edge(NodeIndex::new(*stage), vertex, Why::Part);
-                    }
-                    if let Some(above) = above {
-                        self.graph.add_edge(above, vertex, Why::Part);
-                    }
-                    vertex
-                };
+            } else if first.kind.effect && (above.is_some() || !since.is_empty()) {
+                let vertex = self.gather(above, &since, first);
+                for at in family.clone() {
+                    self.edge(vertex, at, Why::Above);
+                }
                 above = Some(vertex);
                 since.clear();
-                self.edge(vertex, at, Why::Above);
             }
-            since.push(at);
+            since.extend(family);
         }
+    }
+
+    fn needs(&mut self, at: usize, needs: &Needs) {
+        for name in &needs.stages {
+            match self.resolve(&name.value) {
+                Some(vertex) => self.edge(
+                    vertex,
+                    at,
+                    Why::Needs {
+                        propagate: needs.propagate,
+                    },
+                ),
+                None => self.dangling.push(Dangling {
+                    stage: at,
+                    span: name.span,
+                    what: name.value.clone(),
+                }),
+            }
+        }
+    }
+
+    /// One vertex for all that stands above a stage: what stood above the effect before it, and
+    /// what came since.
+    fn gather(
+        &mut self,
+        above: Option<NodeIndex>,
+        since: &[usize],
+        stage: &StageEntry,
+    ) -> NodeIndex {
+        match (above, since) {
+            (None, [one]) => return NodeIndex::new(*one),
+            (Some(above), []) => return above,
+            _ => {}
+        }
+        let vertex = self
+            .graph
+            .add_node(Vertex::All(format!("everything above {}", stage.id).into()));
+        for stage in since {
+            self.graph
+                .add_edge(NodeIndex::new(*stage), vertex, Why::Part);
+        }
+        if let Some(above) = above {
+            self.graph.add_edge(above, vertex, Why::Part);
+        }
+        vertex
     }
 
     fn last(&mut self) {

@@ -49,7 +49,13 @@ impl Types<'_> {
             Reference::Output(stage, output) => {
                 let entry = self.stages.iter().find(|entry| entry.id == stage)?;
                 let fixed = entry.kind.outputs.iter().any(|(name, _)| *name == output);
-                (fixed || entry.body.outputs().contains(&output)).then_some(expr::Type::String)?
+                match (entry.kind.name(), output.as_str()) {
+                    _ if !fixed && !entry.body.outputs().contains(&output) => return None,
+                    ("bump", "changed") => expr::Type::Bool,
+                    ("push", "digest") => expr::Type::Digest,
+                    ("scan", "critical" | "high" | "medium" | "low") => expr::Type::Int,
+                    _ => expr::Type::String,
+                }
             }
         })
     }

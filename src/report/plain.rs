@@ -3,20 +3,18 @@
 //! Each stage's output is put together to whole lines, so that lines of stages that run at the
 //! same time never mix.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::Write;
 
 use super::json::unfinished;
 use super::sink::Sink;
 use super::style::{Style, Tone};
-use super::{Now, PartState, Reporter, Signal, text};
+use super::{Now, Reporter, Signal, text};
 use crate::base::{RunId, StageId, Timestamp, human_duration};
 use crate::event::{Event, Outcome, Recorded, RunCreated};
 
 /// A line longer than this is split.
 const LINE: usize = 64 << 10;
-/// Parts of one stage whose end is told; more are passed over.
-const PARTS: usize = 4096;
 
 /// Writes lines such as `[build.app] compiling`.
 pub struct Plain {
@@ -41,7 +39,6 @@ struct Run {
 struct Open {
     partial: Vec<u8>,
     started: Option<Timestamp>,
-    parts: HashSet<String>,
 }
 
 impl Plain {
@@ -305,24 +302,6 @@ impl Plain {
             }
         }
     }
-
-    fn part(&mut self, run: &RunId, stage: &StageId, id: &str, label: &str, state: PartState) {
-        let (word, tone) = match state {
-            PartState::Running => return,
-            PartState::Done => ("done", Tone::Dim),
-            PartState::Cached => ("cached", Tone::Same),
-            PartState::Failed => ("failed", Tone::Bad),
-        };
-        let key = (run.clone(), stage.clone());
-        let parts = &mut self.open.entry(key).or_default().parts;
-        // The same end is told again and again by some engines.
-        if parts.len() >= PARTS || !parts.insert(id.to_owned()) {
-            return;
-        }
-        let word = self.style.paint(tone, word).into_owned();
-        let line = format!("{word} {}", text::one_line(label));
-        self.stage_line(run, stage, None, &line);
-    }
 }
 
 /// A reason as it follows an outcome.
@@ -338,14 +317,8 @@ impl Reporter for Plain {
         match signal {
             Signal::Event(recorded) => self.event(recorded),
             Signal::Log { run, stage, bytes } => self.log(run, stage, bytes),
-            Signal::Progress {
-                run,
-                stage,
-                id,
-                label,
-                state,
-                ..
-            } => self.part(run, stage, id, label, *state),
+            // What a part of the work came to is in the stage's log.
+            Signal::Progress { .. } => {}
         }
     }
 
@@ -385,9 +358,6 @@ mod tests {
         plain.signal(&story.log("build.app", b"comp"));
         plain.signal(&story.log("push.app", b"other\n"));
         plain.signal(&story.log("build.app", b"iling\r\n\tdone\nrest"));
-        plain.signal(&story.progress("build.app", "[1/2] COPY .", 0, None, PartState::Running));
-        plain.signal(&story.progress("build.app", "[1/2] COPY .", 0, None, PartState::Cached));
-        plain.signal(&story.progress("build.app", "[1/2] COPY .", 0, None, PartState::Cached));
         story.at(4).add(Event::StageRetried {
             stage: "build.app".into(),
             outcome: Outcome::Errored,
@@ -422,7 +392,6 @@ run RUN of release at 1a2b3c4 (main): 3 stages
 [push.app] other
 [build.app] compiling
 [build.app] \tdone
-[build.app] cached [1/2] COPY .
 [build.app] rest
 [build.app] ! errored: the engine broke off, retrying in 2.0s
 [build.app] started, attempt 2

@@ -6,10 +6,14 @@
 )]
 
 mod docker_engine;
+mod examples;
+mod fresh;
 mod git;
 mod http;
+mod language;
 mod registry;
 mod registry_login;
 mod store;
 mod support;
+mod tidy;
 mod webhook;

@@ -209,7 +209,8 @@ impl Host for HostProcesses {
                 (snapshot.marked(&prefix), snapshot)
             })
             .await;
-            snapshot.collect_ended(&seen, &subreaper::active());
+            // Only orphans: a child of this very process is waited for by whoever started it.
+            snapshot.collect_ended(&HashSet::new(), &subreaper::active());
             let overdue = start.elapsed() >= REAP_GRACE;
             for process in &left {
                 let is_new = seen.insert((process.pid, process.started));

@@ -2,6 +2,7 @@
 
 pub mod docker;
 pub mod faulty;
+pub mod files;
 pub mod git_http;
 pub mod registry;
 pub mod repo;
