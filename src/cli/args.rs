@@ -152,7 +152,8 @@ Examples:
   pipewright run release --junit report.xml --summary summary.md
   pipewright run --resume last                     go on where a run was cut off
 
-Exit status: 0 succeeded, 1 failed, 2 wrong use or pipeline, 3 errored or timed out, 130 cancelled.")]
+Exit status: 0 it succeeded (or there was nothing to do), 1 it did not, 2 wrong use or pipeline,
+3 pipewright itself could not go on, 130 it was cancelled.")]
     Run(Run),
     /// List runs
     ///

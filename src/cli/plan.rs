@@ -14,6 +14,7 @@ use crate::pipeline::Project;
 use crate::plan::{self, Origin, build, chained_by, forecast};
 use crate::ports::store::StoreReader;
 use crate::ports::workspace::WorkspaceReader;
+use crate::report::{Tone, text};
 
 /// `plan`.
 pub(super) async fn run(app: &App<'_>, args: &Plan) -> Result<Exit, Failure> {
@@ -35,17 +36,44 @@ pub(super) async fn run(app: &App<'_>, args: &Plan) -> Result<Exit, Failure> {
     let text = match args.format {
         PlanFormat::Dot => plan::dot(&plan),
         PlanFormat::Mermaid => plan::mermaid(&plan),
-        PlanFormat::Text => plan::text(
-            &plan,
-            &forecast(&plan, readers, args.offline).await?,
-            &chained,
-        ),
+        PlanFormat::Text => {
+            let forecasts = forecast(&plan, readers, args.offline).await?;
+            painted(app, &plan::text(&plan, &forecasts, &chained))
+        }
         PlanFormat::Json => {
             let forecasts = forecast(&plan, readers, args.offline).await?;
             format!("{:#}\n", plan::json(&plan, Some(&forecasts), &chained))
         }
     };
     app.print(&text)
+}
+
+/// A plan's text made safe to show, in colours: each line's first sign says what it is.
+fn painted(app: &App<'_>, text: &str) -> String {
+    let style = app.screen.style;
+    let mut page = String::new();
+    for line in text.lines() {
+        let line = text::clean(line);
+        let inner = line.trim_start();
+        let depth = line.len() - inner.len();
+        let tone = match (depth, inner.as_bytes().first()) {
+            (0, Some(b'+')) => Tone::Good,
+            (0, Some(b'=')) => Tone::Same,
+            (0, Some(b'!')) => Tone::Bad,
+            (0, Some(b'?')) => Tone::Held,
+            (0, Some(b'-')) => Tone::Dim,
+            // The lines of a diff.
+            (6.., Some(b'+')) => Tone::Good,
+            (6.., Some(b'-')) => Tone::Bad,
+            (6.., Some(b'@')) => Tone::Same,
+            _ if inner.starts_with("after ") => Tone::Dim,
+            (0, _) => Tone::Strong,
+            _ => Tone::Plain,
+        };
+        page.push_str(&style.paint(tone, &line));
+        page.push('\n');
+    }
+    page
 }
 
 /// Pipelines that follow one, directly or over others, in the order they would run.

@@ -276,7 +276,8 @@ pub fn require<T>(
     source: &Source,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    if !map.contains_key(&name.value) {
+    // A name that is missing was reported as such.
+    if !map.contains_key(&name.value) && !name.value.is_empty() {
         diagnostics.push(undeclared(
             what,
             name,
@@ -295,14 +296,20 @@ pub fn undeclared<'a>(
 ) -> Diagnostic {
     let help = match suggest(&name.value, names.clone()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None if names.clone().next().is_none() => {
-            format!("declare it at the top level: `{what} {} …`", name.value)
+        None => {
+            let ways = what
+                .split(" or ")
+                .map(|what| format!("`{what} {} …`", name.value));
+            let ways = ways.collect::<Vec<_>>().join(" or ");
+            let mut known = names.take(10).peekable();
+            match known.peek() {
+                None => format!("declare it at the top level: {ways}"),
+                Some(_) => {
+                    let known = known.collect::<Vec<_>>().join(", ");
+                    format!("declare it with {ways}; there are {known}")
+                }
+            }
         }
-        None => format!(
-            "declare it with `{what} {} …`; there are {}",
-            name.value,
-            names.take(10).collect::<Vec<_>>().join(", ")
-        ),
     };
     Diagnostic::error(
         "PW0041",

@@ -279,7 +279,9 @@ const MAX_REMEMBERED: usize = 2000;
 fn history(shared: &Shared, end: &Chained<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
     let commit = &shared.plan.origin.commit;
-    if end.outcome.is_success() && !shared.plan.origin.dirty {
+    // A part of the pipeline that succeeded says nothing about the rest of it.
+    let whole = !shared.plan.origin.dirty && shared.plan.origin.only.is_empty();
+    if end.outcome.is_success() && whole {
         changes.push(Change::SetFact {
             scope: "last-success".to_owned(),
             key: format!(

@@ -40,13 +40,11 @@ pub(super) async fn enter(
 ) -> Result<Entry, StoreError> {
     let name = &group.group.value;
     // Runs queue in the order their chains began; the ticket tells stages of one run apart.
-    let order = format!("{root} {run} {}", &Digest::of(ticket.as_bytes()).hex()[..8]);
-    if group.mode != Mode::Queue
-        && store
-            .fact(NEWEST, name)?
-            .is_none_or(|newest| newest < order)
-    {
-        set(store, NEWEST, name, &order)?;
+    let age = format!("{root} {run}");
+    let order = format!("{age} {}", &Digest::of(ticket.as_bytes()).hex()[..8]);
+    // Stages of one run are equally new: none of them makes another pointless.
+    if group.mode != Mode::Queue && store.fact(NEWEST, name)?.is_none_or(|newest| newest < age) {
+        set(store, NEWEST, name, &age)?;
     }
     let mut waited = false;
     loop {
@@ -59,7 +57,7 @@ pub(super) async fn enter(
         }
         if group.mode != Mode::Queue
             && let Some(newest) = store.fact(NEWEST, name)?
-            && newest > order
+            && newest > age
         {
             store.leave_group(name, &order);
             let newer = newest.split(' ').nth(1).unwrap_or(&newest);

@@ -97,14 +97,14 @@ pub async fn execute(
         root: created.root.clone(),
         resumed: attempt > 1,
     });
-    if shared.resumed {
-        // What was begun last may have left no word in the journal.
-        engine.world.host.reap(&format!("{run}/")).await;
+    if attempt > 1 {
+        reap_processes(&shared).await;
     }
+    look_for_request(&shared, cancel)?;
     let place = match enter_run_group(&shared, cancel).await? {
         Ok(place) => place,
         Err((outcome, reason)) => {
-            return finish_unstarted(&shared, outcome, &reason).await;
+            return finish_unstarted(&shared, &before, cancel, outcome, &reason).await;
         }
     };
     let mut runner = Runner::new(shared.clone(), cancel.clone(), &before);
@@ -122,10 +122,30 @@ pub async fn execute(
             created: &created,
             attempt,
             outcome,
-            follow: engine.chain && !created.dirty,
+            // What follows relies on the whole pipeline, at a commit.
+            follow: engine.chain && !created.dirty && created.only.is_empty(),
         },
     )
     .await
+}
+
+/// Ends what a process that was killed left on this host. Whoever starts a stage again must find
+/// nothing of it that still runs, whether its start was recorded or not.
+async fn reap_processes(shared: &Shared) {
+    let host = &shared.engine.world.host;
+    let left = host.reap(&format!("{}/", shared.run)).await;
+    if left > 0 {
+        let message = format!("ended {left} processes that an interrupted attempt had left");
+        warn(shared, None, message);
+    }
+}
+
+/// Acts on a request to stop that came from another process.
+fn look_for_request(shared: &Shared, cancel: &Cancel) -> Result<(), EngineError> {
+    if let Some(by) = shared.engine.world.store.cancel_requested(&shared.run)? {
+        cancel.request(&by);
+    }
+    Ok(())
 }
 
 /// Removes what the run left, beside its artifacts.
@@ -169,7 +189,7 @@ async fn enter_run_group(
     let name = group.group.value.clone();
     let wait = || warn(shared, None, format!("waiting for a place in group {name}"));
     let ticket = shared.run.as_str();
-    let entry = groups::enter(
+    let enter = groups::enter(
         store,
         group,
         &shared.run,
@@ -177,25 +197,42 @@ async fn enter_run_group(
         ticket,
         cancel.gentle(),
         wait,
-    )
-    .await?;
+    );
+    let watch = async {
+        loop {
+            tokio::time::sleep(TICK).await;
+            // A store that cannot be read fails the waiting itself.
+            let _ = look_for_request(shared, cancel);
+        }
+    };
+    let entry = tokio::select! {
+        biased;
+        entry = enter => entry?,
+        never = watch => never,
+    };
     Ok(match entry {
         Entry::Place(place) => Ok(Some(place)),
         Entry::Superseded(reason) => Err((Outcome::Skipped, reason)),
         Entry::Cancelled => Err((
             Outcome::Cancelled,
-            "cancelled while waiting for its group".to_owned(),
+            who(cancel, "cancelled while waiting for its group"),
         )),
     })
 }
 
-/// Ends a run of which nothing was begun.
+/// Ends a run of which nothing was begun in this attempt.
 async fn finish_unstarted(
     shared: &Shared,
+    before: &RunState,
+    cancel: &Cancel,
     outcome: Outcome,
     reason: &str,
 ) -> Result<Ended, EngineError> {
-    let stages = shared.plan.stages.iter().map(|entry| {
+    let open = shared.plan.stages.iter().filter(|entry| {
+        let stage = before.stage(&entry.id);
+        stage.is_none_or(|stage| stage.outcome.is_none())
+    });
+    let stages = open.map(|entry| {
         let event = Event::StageFinished {
             stage: entry.id.clone(),
             outcome,
@@ -205,7 +242,11 @@ async fn finish_unstarted(
         };
         (shared.run.clone(), event)
     });
-    let mut events: Vec<(RunId, Event)> = stages.collect();
+    let asked = (outcome == Outcome::Cancelled).then(|| {
+        let by = cancel.by().to_owned();
+        (shared.run.clone(), Event::CancelRequested { by })
+    });
+    let mut events: Vec<(RunId, Event)> = asked.into_iter().chain(stages).collect();
     events.push((shared.run.clone(), Event::RunFinished { outcome }));
     let change = Change::FinishRun {
         run: shared.run.clone(),
@@ -237,6 +278,8 @@ struct Runner<'a> {
     outputs: Vec<Weak<StageOutput>>,
     /// How stages ended: the raw outcome, and whether it does not count.
     ended: HashMap<usize, (Outcome, bool)>,
+    /// Why the run cannot go on, although what runs is still awaited.
+    failure: Option<EngineError>,
 }
 
 impl<'a> Runner<'a> {
@@ -265,6 +308,7 @@ impl<'a> Runner<'a> {
             running: [0, 0],
             outputs: Vec::new(),
             ended: HashMap::new(),
+            failure: None,
             shared,
         }
     }
@@ -292,7 +336,7 @@ impl<'a> Runner<'a> {
                     Err(panic) => self.lost(&panic.to_string()),
                 },
                 () = gentle.cancelled(), if !self.cancelled => {}
-                _ = tick.tick() => self.tick()?,
+                _ = tick.tick() => self.tick(),
             }
         }
     }
@@ -364,13 +408,17 @@ impl<'a> Runner<'a> {
                 .map(|stage| stage.effects.clone())
                 .unwrap_or_default(),
             cancel,
+            asked: self.cancel.gentle().clone(),
             output,
         };
         self.running[usize::from(is_local(entry.kind))] += 1;
         self.tasks.spawn(stage::run(self.shared.clone(), task));
     }
 
-    fn finish(&mut self, end: End) {
+    fn finish(&mut self, mut end: End) {
+        if end.outcome == Outcome::Cancelled {
+            end.reason = who(&self.cancel, &end.reason);
+        }
         let entry = &self.shared.plan.stages[end.at];
         self.running[usize::from(is_local(entry.kind))] -= 1;
         let warnings = end.warnings.iter().map(|message| Event::Warning {
@@ -434,7 +482,7 @@ impl<'a> Runner<'a> {
                     let (id, outcome) = how(cause);
                     (
                         Outcome::Skipped,
-                        format!("{id}, whose result it uses, was {outcome}"),
+                        format!("{id}, whose result it needs, {}", verb(outcome)),
                     )
                 }
                 Decision::Block(cause) => {
@@ -471,7 +519,7 @@ impl<'a> Runner<'a> {
         }
     }
 
-    fn tick(&mut self) -> Result<(), EngineError> {
+    fn tick(&mut self) {
         self.outputs.retain(|output| match output.upgrade() {
             Some(output) => {
                 output.flush();
@@ -480,19 +528,16 @@ impl<'a> Runner<'a> {
             None => false,
         });
         if !self.cancelled
-            && let Some(by) = self
-                .shared
-                .engine
-                .world
-                .store
-                .cancel_requested(&self.shared.run)?
+            && let Err(error) = look_for_request(&self.shared, &self.cancel)
         {
-            self.cancel.request(&by);
+            // What runs is stopped and awaited all the same.
+            self.failure.get_or_insert(error);
+            self.cancel
+                .request("the state directory, which cannot be read");
         }
         if self.shared.engine.journal.failed().is_some() && !self.cancel.is_requested() {
             self.cancel.request("the journal, which cannot be written");
         }
-        Ok(())
     }
 
     /// A stage's task panicked. Which one is found by who is missing.
@@ -516,7 +561,7 @@ impl<'a> Runner<'a> {
     fn failed(&self) -> Result<(), EngineError> {
         match self.shared.engine.journal.failed() {
             Some(error) => Err(error.into()),
-            None => Ok(()),
+            None => self.failure.clone().map_or(Ok(()), Err),
         }
     }
 
@@ -552,6 +597,15 @@ impl<'a> Runner<'a> {
         self.ended
             .values()
             .any(|(outcome, _)| *outcome == Outcome::Cancelled)
+    }
+}
+
+/// Says in a reason who asked for it: `cancelled: not pushed` → `cancelled by X: not pushed`.
+fn who(cancel: &Cancel, reason: &str) -> String {
+    let by = cancel.by();
+    match reason.strip_prefix("cancelled") {
+        Some(rest) => format!("cancelled by {by}{rest}"),
+        None => format!("cancelled by {by}: {reason}"),
     }
 }
 

@@ -144,8 +144,8 @@ impl Schedule {
         self.open == 0
     }
 
-    /// Takes every stage that has not ended and may be taken out: those not yet started.
-    /// `running` says which have.
+    /// Takes out every stage that has not ended and that `keep` does not name, and returns them.
+    /// They count as gone wrong, all at once: none of them is decided about for another's sake.
     pub fn drain(&mut self, keep: impl Fn(usize) -> bool) -> Vec<usize> {
         let drained: Vec<usize> = (0..self.graph.stages())
             .filter(|at| self.settled[*at].is_none() && !keep(*at))
@@ -153,6 +153,14 @@ impl Schedule {
         for heap in &mut self.ready {
             heap.retain(|ready| keep(ready.order.0));
         }
+        for at in &drained {
+            self.settled[*at] = Some(Settled {
+                standing: Standing::Bad,
+                cause: *at,
+            });
+        }
+        self.open -= drained.len();
+        self.spread(drained.iter().copied().collect());
         drained
     }
 
@@ -276,3 +284,6 @@ fn weights(graph: &Graph, durations: &[u64]) -> Vec<u64> {
     }
     weight
 }
+
+#[cfg(test)]
+mod tests;

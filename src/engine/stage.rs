@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,6 +41,8 @@ pub(super) struct Task {
     pub(super) interrupted: bool,
     pub(super) past: Vec<EffectState>,
     pub(super) cancel: CancellationToken,
+    /// Tells that somebody asked the run to stop, also to those who go on.
+    pub(super) asked: CancellationToken,
     pub(super) output: Arc<StageOutput>,
 }
 
@@ -81,6 +83,10 @@ impl End {
     }
 }
 
+/// Longest time of what follows everything once the run was asked to stop, unless its own
+/// `timeout` says otherwise: somebody waits for the end.
+const LAST: Duration = Duration::from_secs(600);
+
 /// Runs a stage to its end. Never panics for want of anything outside.
 pub(super) async fn run(shared: Arc<Shared>, task: Task) -> End {
     let entry = &shared.plan.stages[task.at];
@@ -119,6 +125,7 @@ async fn attempt_all(shared: &Shared, entry: &StageEntry, task: &Task) -> End {
     }
     let retries = &entry.common.retry;
     let mut attempt = task.attempts;
+    let known = Mutex::new(task.past.clone());
     loop {
         attempt += 1;
         let event = Event::StageStarted {
@@ -126,8 +133,9 @@ async fn attempt_all(shared: &Shared, entry: &StageEntry, task: &Task) -> End {
             attempt,
         };
         shared.engine.journal.record(&shared.run, event);
-        let interrupted = task.interrupted && attempt == task.attempts + 1;
-        let result = attempt_once(shared, entry, task, attempt, interrupted).await;
+        // Before anything is tried again, it is asked what became of the try before.
+        let examine = task.interrupted || attempt > task.attempts + 1;
+        let result = attempt_once(shared, entry, task, attempt, examine, &known).await;
         let again = match &result {
             Err(failure) => {
                 retries.on.contains(&failure.outcome)
@@ -157,7 +165,10 @@ async fn attempt_all(shared: &Shared, entry: &StageEntry, task: &Task) -> End {
         shared.engine.journal.record(&shared.run, event);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = task.cancel.cancelled() => return End::of(at, result),
+            () = task.cancel.cancelled() => {
+                let reason = format!("cancelled before another try: {}", failure.message);
+                return End::new(at, Outcome::Cancelled, reason);
+            }
         }
     }
 }
@@ -169,7 +180,8 @@ async fn attempt_once(
     entry: &StageEntry,
     task: &Task,
     attempt: u32,
-    interrupted: bool,
+    examine: bool,
+    known: &Mutex<Vec<EffectState>>,
 ) -> Result<Done, Failure> {
     if let Some(error) = shared.engine.journal.failed() {
         return Err(Failure::errored(format!(
@@ -177,10 +189,12 @@ async fn attempt_once(
         )));
     }
     let cancel = task.cancel.child_token();
+    let past = known.lock().expect("no holder of this lock panics").clone();
     let effects = Recorder {
         journal: &shared.engine.journal,
         run: &shared.run,
         stage: &entry.id,
+        known,
     };
     let cx = StageContext {
         world: &shared.engine.world,
@@ -192,55 +206,67 @@ async fn attempt_once(
         output: &*task.output,
         cancel: cancel.clone(),
         effects: &effects,
-        past: &task.past,
+        past: &past,
         tree: shared.tree.clone(),
         grace: shared.engine.grace,
     };
     let work = async {
-        if interrupted {
-            clear(&cx).await;
-            if let Some(done) = entry.body.examine(&cx).await? {
-                return Ok(done);
-            }
+        if examine && let Some(done) = entry.body.examine(&cx).await? {
+            return Ok(done);
         }
         entry.body.run(&cx).await
     };
-    let Some(limit) = entry.common.timeout else {
-        return work.await;
-    };
     tokio::pin!(work);
-    match tokio::time::timeout(limit, &mut work).await {
-        Ok(result) => result,
-        Err(_) => {
+    let (result, limit) = tokio::select! {
+        biased;
+        result = &mut work => (result, None),
+        limit = time_is_up(entry, task) => {
             cancel.cancel();
-            match work.await {
-                // It made it after all, in the very last moment.
-                Ok(done) => Ok(done),
-                Err(failure)
-                    if failure.outcome == Outcome::Cancelled && !task.cancel.is_cancelled() =>
-                {
-                    Err(Failure {
-                        outcome: Outcome::TimedOut,
-                        message: format!("took longer than {}", crate::base::human_duration(limit)),
-                    })
-                }
-                Err(failure) => Err(failure),
-            }
+            (work.await, Some(limit))
         }
-    }
+    };
+    let failure = match result {
+        // Perhaps it made it after all, in the very last moment.
+        Ok(done) => return Ok(done),
+        Err(failure) => failure,
+    };
+    // Whatever goes wrong once somebody asked to stop went wrong because of that.
+    let stopped = matches!(
+        failure.outcome,
+        Outcome::Cancelled | Outcome::Failed | Outcome::Errored
+    );
+    Err(match limit {
+        _ if !stopped => failure,
+        _ if task.cancel.is_cancelled() => Failure::cancelled(failure.message),
+        Some(limit) => timed_out(limit, &failure.message),
+        None => failure,
+    })
 }
 
-/// Removes what a crashed process left of a stage on this host.
-async fn clear(cx: &StageContext<'_>) {
-    let left = cx
-        .world
-        .host
-        .reap(&format!("{}/{}", cx.run, cx.stage))
-        .await;
-    if left > 0 {
-        cx.say(format!(
-            "ended {left} processes that an interrupted attempt had left"
-        ));
+/// Waits until an attempt has had its time, and says how much that was.
+async fn time_is_up(entry: &StageEntry, task: &Task) -> Duration {
+    let limit = match entry.common.timeout {
+        Some(limit) => limit,
+        None if entry.is_last() => {
+            task.asked.cancelled().await;
+            LAST
+        }
+        None => return std::future::pending().await,
+    };
+    tokio::time::sleep(limit).await;
+    limit
+}
+
+fn timed_out(limit: Duration, message: &str) -> Failure {
+    let rest = message.strip_prefix("cancelled").unwrap_or(message);
+    let rest = rest.trim_start_matches([':', ' ']);
+    let mut message = format!("took longer than {}", crate::base::human_duration(limit));
+    if !rest.is_empty() {
+        message.push_str(&format!(": {rest}"));
+    }
+    Failure {
+        outcome: Outcome::TimedOut,
+        message,
     }
 }
 
@@ -331,8 +357,11 @@ fn guard_outputs(shared: &Shared, end: &mut End) {
         .values
         .secrets
         .iter()
-        .find(|(_, secret)| value.contains(secret.expose()))
-        .map_or("a secret", |(name, _)| name.as_str());
+        .find(|(_, secret)| Masks::new([*secret]).finds(value))
+        .map_or_else(
+            || "a secret".to_owned(),
+            |(name, _)| format!("secret {name}"),
+        );
     *end = End::new(
         end.at,
         Outcome::Failed,
@@ -344,6 +373,8 @@ struct Recorder<'a> {
     journal: &'a Journal,
     run: &'a RunId,
     stage: &'a StageId,
+    /// What the journal knows of the stage's effects, for the next attempt.
+    known: &'a Mutex<Vec<EffectState>>,
 }
 
 #[async_trait]
@@ -352,22 +383,43 @@ impl Effects for Recorder<'_> {
         let event = Event::Intent {
             stage: self.stage.clone(),
             key: key.to_owned(),
-            detail,
+            detail: detail.clone(),
         };
-        self.record(event, "nothing was changed").await
+        self.record(event, "nothing was changed").await?;
+        self.remember(key, |effect| {
+            effect.intent = detail;
+            effect.result = None;
+        });
+        Ok(())
     }
 
     async fn done(&self, key: &str, detail: BTreeMap<String, String>) -> Result<(), Failure> {
         let event = Event::Effect {
             stage: self.stage.clone(),
             key: key.to_owned(),
-            detail,
+            detail: detail.clone(),
         };
-        self.record(event, "the change was made").await
+        self.record(event, "the change was made").await?;
+        self.remember(key, |effect| effect.result = Some(detail));
+        Ok(())
     }
 }
 
 impl Recorder<'_> {
+    fn remember(&self, key: &str, change: impl FnOnce(&mut EffectState)) {
+        let mut known = self.known.lock().expect("no holder of this lock panics");
+        let place = known.iter().position(|effect| effect.key == key);
+        let place = place.unwrap_or_else(|| {
+            known.push(EffectState {
+                key: key.to_owned(),
+                intent: BTreeMap::new(),
+                result: None,
+            });
+            known.len() - 1
+        });
+        change(&mut known[place]);
+    }
+
     async fn record(&self, event: Event, consequence: &str) -> Result<(), Failure> {
         self.journal
             .record_durable(self.run, event)

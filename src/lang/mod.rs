@@ -3,11 +3,13 @@
 //!
 //! Knows the shape of the language and nothing of what a stage means.
 
+mod braces;
 mod codes;
 mod document;
 pub mod expr;
 mod guard;
 mod parse;
+mod scan;
 pub mod spec;
 pub mod suggest;
 mod template;

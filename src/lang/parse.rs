@@ -1,308 +1,375 @@
 //! Text to [`Document`], with what can be saved of a broken one.
 //!
-//! The parser returns no tree when anything is wrong. So that one mistake does not hide the
-//! rest, the lines it complains about are blanked (offsets stay) and the text is parsed again,
-//! a bounded number of times. Its messages are explained anew where they would puzzle.
+//! One mistake never hides the rest: what is wrong with a value leaves its node in place, and a
+//! missing brace leaves the blocks around it. Values, names and keywords are read by the `kdl`
+//! crate; its messages are explained anew where they would puzzle.
 
-use kdl::{KdlDocument, KdlError, KdlNode, KdlValue};
+use std::iter::Peekable;
+use std::vec::IntoIter;
 
-use super::guard::guard;
+use kdl::{KdlEntry, KdlValue};
+
+use super::braces::balance;
+use super::guard::too_large;
+use super::scan::{Kind, Token, scan};
 use super::{Document, Node, Prop, Value, ValueKind};
 use crate::base::{Applicability, Diagnostic, Source, Span, Spanned};
 
-const MAX_REPARSES: usize = 16;
-const MAX_REPORTED: usize = 20;
+/// Syntax problems of one file at most.
+pub(super) const MAX_REPORTED: usize = 20;
 
 /// Parses a file and reports every syntax problem.
 pub fn parse(source: &Source) -> (Document, Vec<Diagnostic>) {
-    let empty = || Document {
-        source: source.clone(),
-        nodes: Vec::new(),
+    let mut diagnostics: Vec<Diagnostic> = too_large(source).into_iter().collect();
+    let tokens = match diagnostics.is_empty() {
+        true => scan(source, &mut diagnostics),
+        false => None,
     };
-    if let Some(diagnostic) = guard(source) {
-        return (empty(), vec![diagnostic]);
+    let tokens = tokens.and_then(|tokens| balance(source, tokens, &mut diagnostics));
+    let mut parser = Parser {
+        source,
+        tokens: tokens.unwrap_or_default().into_iter().peekable(),
+        diagnostics: &mut diagnostics,
+    };
+    let document = Document {
+        source: source.clone(),
+        nodes: parser.nodes(),
+    };
+    diagnostics.sort_by_key(|found| found.span);
+    diagnostics.truncate(MAX_REPORTED);
+    (document, diagnostics)
+}
+
+/// Reads balanced tokens. Recurses once per block, and blocks are bounded.
+struct Parser<'a, 'd> {
+    source: &'a Source,
+    tokens: Peekable<IntoIter<Token>>,
+    diagnostics: &'d mut Vec<Diagnostic>,
+}
+
+/// What can stand before a node, an entry or a block.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Keep,
+    /// It follows `/-`.
+    Drop,
+}
+
+impl Parser<'_, '_> {
+    fn peek(&mut self) -> Option<&Kind> {
+        self.tokens.peek().map(|token| &token.kind)
     }
-    let mut diagnostics = Vec::new();
-    let mut text = source.text().to_owned();
-    // A byte order mark is legal and is no part of the first name.
-    if text.starts_with('\u{feff}') {
-        text.replace_range(..3, "   ");
+
+    fn take(&mut self, kind: &Kind) -> Option<Token> {
+        self.tokens.next_if(|token| token.kind == *kind)
     }
-    for _ in 0..MAX_REPARSES {
-        match KdlDocument::parse(&text) {
-            Ok(document) => {
-                let nodes = document
-                    .nodes()
-                    .iter()
-                    .map(|node| convert(node, source))
-                    .collect();
-                let document = Document {
-                    source: source.clone(),
-                    nodes,
-                };
-                return (document, diagnostics);
+
+    fn error(&mut self, message: &str, span: Span, help: &str) {
+        let found = Diagnostic::error("PW0001", message, self.source, span).help(help);
+        self.report(found);
+    }
+
+    fn report(&mut self, found: Diagnostic) {
+        if self.diagnostics.len() < MAX_REPORTED {
+            self.diagnostics.push(found);
+        }
+    }
+
+    /// Nodes up to the end of the block or of the text.
+    fn nodes(&mut self) -> Vec<Node> {
+        let mut nodes = Vec::new();
+        loop {
+            while let Some(end) = self.take(&Kind::End) {
+                if self.source.slice(end.span) == ";" {
+                    self.error("this `;` ends no node", end.span, "remove it");
+                }
             }
-            Err(error) => {
-                let lines = report(&error, source, &mut diagnostics);
-                if diagnostics.len() >= MAX_REPORTED || !blank(&mut text, &lines) {
-                    break;
+            let mode = self.slashdash();
+            match self.peek() {
+                None | Some(Kind::Close) => return nodes,
+                Some(_) => {}
+            }
+            let node = self.node();
+            if mode == Mode::Keep {
+                nodes.extend(node);
+            }
+            self.take(&Kind::End);
+        }
+    }
+
+    fn slashdash(&mut self) -> Mode {
+        let source = self.source;
+        let mut mode = Mode::Keep;
+        while let Some(token) = self.take(&Kind::Slashdash) {
+            if mode == Mode::Drop {
+                let help = "one `/-` takes out what follows it";
+                self.error("this `/-` follows another", token.span, help);
+            }
+            mode = Mode::Drop;
+            let mut last = token.span;
+            while let Some(end) = self
+                .tokens
+                .next_if(|next| next.kind == Kind::End && source.slice(next.span) != ";")
+            {
+                last = end.span;
+            }
+            if matches!(self.peek(), None | Some(Kind::Close | Kind::End)) {
+                let span = token.span.to(Span::new(last.start, last.start));
+                self.error("this `/-` takes nothing out", span, "remove it");
+            }
+        }
+        mode
+    }
+
+    /// A node; none if there is no name to call it by.
+    fn node(&mut self) -> Option<Node> {
+        let annotated = self.take(&Kind::Annotation);
+        let name = match self.peek() {
+            Some(Kind::Word | Kind::String(_)) => {
+                let token = self.tokens.next()?;
+                self.name(token)
+            }
+            Some(Kind::Open) => {
+                let token = self.tokens.next()?;
+                let help = "write the name of a node before it";
+                self.error("this block belongs to no node", token.span, help);
+                self.nodes();
+                self.tokens.next();
+                return None;
+            }
+            _ => {
+                let token = match (self.peek(), annotated) {
+                    (None | Some(Kind::Close | Kind::End | Kind::Slashdash), Some(token)) => token,
+                    _ => self.tokens.next()?,
+                };
+                self.error(
+                    "a name was expected here",
+                    token.span,
+                    "begin a node with its name",
+                );
+                return None;
+            }
+        };
+        let mut node = Node {
+            source: self.source.clone(),
+            span: name.span,
+            name,
+            args: Vec::new(),
+            props: Vec::new(),
+            children: Vec::new(),
+            has_block: false,
+        };
+        self.rest(&mut node);
+        Some(node)
+    }
+
+    /// Arguments, properties and children.
+    fn rest(&mut self, node: &mut Node) {
+        let mut after_block = false;
+        loop {
+            let before = self.tokens.peek().map(|token| (token.span, token.spaced));
+            let mode = self.slashdash();
+            match (self.peek(), mode) {
+                (None | Some(Kind::Close | Kind::End), _) => return,
+                (Some(Kind::Open), mode) => {
+                    let Some(open) = self.tokens.next() else {
+                        return;
+                    };
+                    let children = self.nodes();
+                    let close = self.tokens.next().map_or(open.span, |token| token.span);
+                    after_block = true;
+                    if mode == Mode::Drop {
+                        continue;
+                    }
+                    if node.has_block {
+                        let help = "put everything into one of the two";
+                        self.error("this node has a block already", open.span, help);
+                    }
+                    node.has_block = true;
+                    node.children.extend(children);
+                    node.span = node.span.to(close);
+                }
+                (Some(_), mode) => {
+                    let (place, spaced) = before.unwrap_or((node.span, true));
+                    if after_block {
+                        let help = "write a line break or `;` after the block";
+                        self.error("another node begins here", place, help);
+                        return;
+                    }
+                    if !spaced {
+                        let help = "put a space before it, or quotes around the whole";
+                        self.error("a space is missing here", place, help);
+                    }
+                    self.entry(node, mode);
                 }
             }
         }
     }
-    (empty(), diagnostics)
-}
 
-/// Adds what is new in a parser's error and returns the spans of the lines to blank.
-fn report(error: &KdlError, source: &Source, diagnostics: &mut Vec<Diagnostic>) -> Vec<Span> {
-    let mut lines: Vec<Span> = Vec::new();
-    for problem in &error.diagnostics {
-        let span = Span::new(
-            problem.span.offset(),
-            problem.span.offset() + problem.span.len(),
-        );
-        let line = line_at(source.text(), span.start);
-        // The parser often stumbles several times over one mistake; its first word is the useful one.
-        if lines.contains(&line) {
-            continue;
+    /// An argument or a property. It is left out of the node if a `/-` stands before it.
+    fn entry(&mut self, node: &mut Node, mode: Mode) {
+        let annotation = self.take(&Kind::Annotation);
+        let Some(first) = self.operand(annotation.as_ref()) else {
+            return;
+        };
+        let start = annotation.map_or(first.span.start, |token| token.span.start);
+        let Some(equals) = self.take(&Kind::Equals) else {
+            let value = self.value(first, start);
+            if mode == Mode::Keep {
+                node.span = node.span.to(value.span);
+                node.args.push(value);
+            }
+            return;
+        };
+        if start != first.span.start {
+            let help = "a type annotation stands before a value, not before a property";
+            self.error(
+                "this property is annotated",
+                Span::new(start, first.span.start),
+                help,
+            );
         }
-        lines.push(line);
-        let message = problem.message.as_deref().unwrap_or("syntax error");
-        diagnostics.push(explain(
-            message,
-            problem.help.as_deref(),
-            source,
-            span,
-            line,
-        ));
+        let name = self.name(first);
+        let annotation = self.take(&Kind::Annotation);
+        let Some(second) = self.operand(annotation.as_ref().or(Some(&equals))) else {
+            return;
+        };
+        let start = annotation.map_or(second.span.start, |token| token.span.start);
+        let value = self.value(second, start);
+        if mode == Mode::Keep {
+            node.span = node.span.to(value.span);
+            node.props.push(Prop { name, value });
+        }
     }
-    lines
-}
 
-fn explain(
-    message: &str,
-    help: Option<&str>,
-    source: &Source,
-    span: Span,
-    line: Span,
-) -> Diagnostic {
-    let text = source.slice(line);
-    if let Some((at, word)) = bare_keyword(text) {
-        let span = Span::new(line.start + at, line.start + at + word.len());
-        return Diagnostic::error(
+    /// A word or a string; anything else is reported.
+    fn operand(&mut self, before: Option<&Token>) -> Option<Token> {
+        if let Some(Kind::Word | Kind::String(_)) = self.peek() {
+            return self.tokens.next();
+        }
+        let help = "write a value here, or take the character before it out";
+        match before {
+            Some(token) => self.error("a value is missing after this", token.span, help),
+            None => {
+                let span = self.tokens.next()?.span;
+                self.error("a value was expected here", span, help);
+            }
+        }
+        None
+    }
+
+    fn name(&mut self, token: Token) -> Spanned<String> {
+        let span = token.span;
+        let text = match token.kind {
+            Kind::String(text) => text,
+            _ => {
+                let word = self.source.slice(span);
+                if !plain(word) && !matches!(read(word), Some(ValueKind::String(_))) {
+                    self.bad_word(span);
+                }
+                word.to_owned()
+            }
+        };
+        Spanned::new(text, span)
+    }
+
+    /// The value of a token that may have an annotation before it.
+    fn value(&mut self, token: Token, start: usize) -> Value {
+        let span = Span::new(start, token.span.end);
+        let kind = match token.kind {
+            Kind::String(text) => ValueKind::String(text),
+            _ => {
+                let word = self.source.slice(token.span);
+                match word {
+                    _ if plain(word) => ValueKind::String(word.to_owned()),
+                    _ => match read(word) {
+                        Some(kind) => kind,
+                        None => {
+                            self.bad_word(token.span);
+                            ValueKind::String(word.to_owned())
+                        }
+                    },
+                }
+            }
+        };
+        Value {
+            kind,
+            span,
+            raw: self.source.slice(span).to_owned(),
+        }
+    }
+
+    /// Reports a word that is no name, number or keyword.
+    fn bad_word(&mut self, span: Span) {
+        let word = self.source.slice(span);
+        if KEYWORDS.contains(&word) {
+            let found = Diagnostic::error(
+                "PW0001",
+                format!("`{word}` must be written `#{word}`"),
+                self.source,
+                span,
+            )
+            .help(format!(
+                "write `#{word}` for the value, or `\"{word}\"` for the word"
+            ))
+            .fix(
+                format!("write `#{word}`"),
+                Applicability::Safe,
+                span,
+                format!("#{word}"),
+            );
+            return self.report(found);
+        }
+        let mut found = Diagnostic::error(
             "PW0001",
-            format!("`{word}` must be written `#{word}`"),
-            source,
+            "a name or a quoted value was expected here",
+            self.source,
             span,
         )
-        .help(format!(
-            "write `#{word}` for the value, or `\"{word}\"` for the word"
-        ))
-        .fix(
-            format!("write `#{word}`"),
-            Applicability::Safe,
-            span,
-            format!("#{word}"),
-        );
-    }
-    if let Some(at) = text.find("r\"").or_else(|| text.find("r#\"")) {
-        let span = Span::new(line.start + at, line.start + at + 1);
-        return Diagnostic::error(
-            "PW0002",
-            "this raw string is written as in KDL 1",
-            source,
-            span,
-        )
-        .help("KDL 2 writes raw strings `#\"…\"#`, without the `r`");
-    }
-    if let Some((at, piece)) = lone_backslash(source, span, line) {
-        return Diagnostic::error("PW0001", format!("`{piece}` is not an escape in a string"), source, at).help(
-            "write the string raw, `#\"…\"#`, so that backslashes stand for themselves, or double the backslash",
-        );
-    }
-    let plain = match message {
-        "Expected identifier string" | "Found invalid node name" => {
-            "a name or a quoted value was expected here"
+        .help("put quotes around values that hold anything but letters, digits, `-`, `_` and `.`");
+        if !word.contains(['"', '\\', '#']) && !word.chars().any(char::is_control) {
+            let quoted = format!("\"{word}\"");
+            found = found.fix("put it into quotes", Applicability::Safe, span, quoted);
         }
-        "Unexpected newline in single-line quoted string" | "Expected quoted string" => {
-            "this string is not closed on its line"
-        }
-        "No closing '}' for child block" | "Closing '}' was not found after nodes" => {
-            "this `{` is never closed"
-        }
-        "Expected end of document" => "this `}` closes nothing",
-        other => other,
-    };
-    let mut diagnostic = Diagnostic::error("PW0001", lower_first(plain), source, span);
-    diagnostic.help = match plain {
-        "a name or a quoted value was expected here" => Some(
-            "put quotes around values that hold anything but letters, digits, `-`, `_` and `.`"
-                .to_owned(),
-        ),
-        "this `{` is never closed" => Some("add the missing `}`".to_owned()),
-        "this `}` closes nothing" => {
-            Some("remove it, or look for the `{` it should close".to_owned())
-        }
-        _ => help.map(str::to_owned),
-    };
-    diagnostic
-}
-
-fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_lowercase().chain(chars).collect(),
-        None => String::new(),
+        self.report(found);
     }
 }
 
-/// `true`, `false` or `null` as a bare value, which KDL 2 does not have.
-fn bare_keyword(line: &str) -> Option<(usize, &str)> {
-    for word in ["true", "false", "null"] {
-        for (at, _) in line.match_indices(word) {
-            let before = line[..at].chars().next_back();
-            let after = line[at + word.len()..].chars().next();
-            let starts = matches!(before, Some(' ' | '\t' | '='));
-            let ends = !matches!(after, Some(c) if c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '"'));
-            if starts && ends && line[..at].matches('"').count().is_multiple_of(2) {
-                return Some((at, word));
-            }
-        }
-    }
-    None
+/// Words that KDL 1 had and KDL 2 does not.
+const KEYWORDS: [&str; 3] = ["true", "false", "null"];
+
+/// Whether a word is plainly a name, so that nobody else need be asked.
+fn plain(word: &str) -> bool {
+    let others = ["inf", "nan"];
+    word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && word
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && !KEYWORDS.contains(&word)
+        && !others.contains(&word)
 }
 
-/// A backslash in the faulty place that starts no KDL escape.
-fn lone_backslash(source: &Source, span: Span, line: Span) -> Option<(Span, String)> {
-    let whole = span.to(line);
-    let text = source.slice(whole);
-    let mut chars = text.char_indices().peekable();
-    while let Some((at, c)) = chars.next() {
-        if c != '\\' {
-            continue;
-        }
-        match chars.next() {
-            Some((_, 'n' | 'r' | 't' | '\\' | '"' | 'b' | 'f' | 'u' | 's' | '/' | '\n' | ' '))
-            | None => {}
-            Some((end, next)) => {
-                let span = Span::new(whole.start + at, whole.start + end + next.len_utf8());
-                return Some((span, format!("\\{next}")));
-            }
-        }
+/// A number, a keyword or a name that is not plain.
+fn read(word: &str) -> Option<ValueKind> {
+    // The crate takes a `\` at the end for a line that goes on.
+    if word.contains('\\') {
+        return None;
     }
-    None
-}
-
-fn line_at(text: &str, offset: usize) -> Span {
-    let mut offset = offset.min(text.len());
-    while !text.is_char_boundary(offset) {
-        offset -= 1;
-    }
-    let start = text[..offset].rfind('\n').map_or(0, |at| at + 1);
-    let end = text[offset..]
-        .find('\n')
-        .map_or(text.len(), |at| offset + at);
-    Span::new(start, end)
-}
-
-/// Replaces lines by spaces but keeps the braces, so that the nesting around them survives.
-/// Returns false if nothing changed.
-fn blank(text: &mut String, lines: &[Span]) -> bool {
-    let mut bytes = std::mem::take(text).into_bytes();
-    let mut changed = false;
-    for line in lines {
-        let slice = &mut bytes[line.start..line.end];
-        let only_braces = slice
-            .iter()
-            .all(|byte| matches!(byte, b' ' | b'{' | b'}' | b'\t' | b'x'));
-        let opens = slice.iter().filter(|byte| **byte == b'{').count();
-        let closes = slice.iter().filter(|byte| **byte == b'}').count();
-        // `x {` keeps an opening line a valid node; whatever does not fit is blanked whole.
-        let keep = !only_braces && opens == closes + 1 && slice.len() >= 3;
-        for byte in slice.iter_mut() {
-            if *byte != b' ' {
-                *byte = b' ';
-                changed = true;
-            }
-        }
-        if keep {
-            slice[..3].copy_from_slice(b"x {");
-        } else if !only_braces && closes == opens + 1 {
-            slice[0] = b'}';
-        }
-    }
-    // Only whole lines were replaced, by ASCII.
-    *text =
-        String::from_utf8(bytes).expect("blanked lines are ASCII and begin and end at line ends");
-    changed
-}
-
-fn convert(node: &KdlNode, source: &Source) -> Node {
-    let name_span = span_of(node.name().span());
-    let mut args = Vec::new();
-    let mut props = Vec::new();
-    let mut end = name_span.end;
-    for entry in node.entries() {
-        let span = span_of(entry.span());
-        end = end.max(span.end);
-        match entry.name() {
-            None => args.push(value(entry.value(), source, span)),
-            Some(name) => {
-                let name_span = span_of(name.span());
-                let start = source
-                    .slice(span)
-                    .find('=')
-                    .map_or(span.start, |at| span.start + at + 1);
-                props.push(Prop {
-                    name: Spanned::new(name.value().to_owned(), name_span),
-                    value: value(entry.value(), source, Span::new(start, span.end)),
-                });
-            }
-        }
-    }
-    let children: Vec<Node> = node
-        .children()
-        .map(|block| {
-            block
-                .nodes()
-                .iter()
-                .map(|child| convert(child, source))
-                .collect()
-        })
-        .unwrap_or_default();
-    if node.children().is_some() {
-        let whole = span_of(node.span());
-        let text = source.slice(whole);
-        end = end.max(whole.start + text.trim_end().len());
-    }
-    Node {
-        source: source.clone(),
-        name: Spanned::new(node.name().value().to_owned(), name_span),
-        args,
-        props,
-        children,
-        span: Span::new(name_span.start, end),
-        has_block: node.children().is_some(),
-    }
-}
-
-fn value(value: &KdlValue, source: &Source, span: Span) -> Value {
-    let kind = match value {
+    Some(match KdlEntry::parse(word).ok()?.value() {
         KdlValue::String(text) => ValueKind::String(text.clone()),
         KdlValue::Integer(number) => ValueKind::Integer(*number),
         KdlValue::Float(number) => ValueKind::Float(*number),
         KdlValue::Bool(flag) => ValueKind::Bool(*flag),
         KdlValue::Null => ValueKind::Null,
-    };
-    Value {
-        kind,
-        span,
-        raw: source.slice(span).to_owned(),
-    }
+    })
 }
 
-fn span_of(span: miette::SourceSpan) -> Span {
-    Span::new(span.offset(), span.offset() + span.len())
+pub(super) fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -339,7 +406,7 @@ mod tests {
     #[test]
     fn one_mistake_does_not_hide_the_rest() {
         let (names, messages) = problems("a 1\nb x=true\nc 2\nd y=false\ne 3\n");
-        assert_eq!(names, ["a", "c", "e"]);
+        assert_eq!(names, ["a", "b", "c", "d", "e"]);
         assert_eq!(
             messages,
             [

@@ -125,8 +125,11 @@ impl Validation<'_> {
             let name = &child.name;
             let known = spec.child(&name.value).or(spec.any_child);
             let Some(known) = known else {
-                self.diagnostics
-                    .push(unknown_child(child, spec.name, &child_names(spec)));
+                self.diagnostics.push(unknown_child(
+                    child,
+                    &format!("`{}`", spec.name),
+                    &child_names(spec),
+                ));
                 continue;
             };
             let many = known.many || (spec.any_child.is_some_and(|any| std::ptr::eq(any, known)));
@@ -205,12 +208,12 @@ fn child_names(spec: &NodeSpec) -> Vec<&'static str> {
     spec.children.iter().map(|child| child.name).collect()
 }
 
-/// The finding for a node that its parent does not know.
+/// The finding for a node that its parent, as it is called in the message, does not know.
 pub fn unknown_child(child: &Node, parent: &str, names: &[&str]) -> Diagnostic {
     let name = &child.name;
     let diagnostic = Diagnostic::error(
         "PW0010",
-        format!("`{parent}` has no `{}`", name.value),
+        format!("{parent} has no `{}`", name.value),
         &child.source,
         name.span,
     );

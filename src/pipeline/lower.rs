@@ -43,8 +43,6 @@ pub fn load(sources: Vec<Source>) -> (Project, Vec<Diagnostic>) {
                     .and_then(|value| value.as_str())
                     .map(str::to_owned);
             }
-            // What `blank` leaves of a broken line that opens a block.
-            "x" if node.args.is_empty() => {}
             name if decl::spec(name).is_some() => decls.add(node, &mut diagnostics),
             _ => diagnostics.push(top_level(node)),
         }
@@ -52,10 +50,12 @@ pub fn load(sources: Vec<Source>) -> (Project, Vec<Diagnostic>) {
     decls.check(&mut diagnostics);
     project.decls = Arc::new(decls);
     for node in nodes {
-        let Some(pipeline) = pipeline(node, &project.decls, &mut diagnostics) else {
-            continue;
-        };
+        let pipeline = pipeline(node, &project.decls, &mut diagnostics);
         let name = pipeline.name.clone();
+        // One without a name was looked at for what else is wrong in it.
+        if name.value.is_empty() {
+            continue;
+        }
         if let Some(first) = project.pipelines.get(&name.value) {
             diagnostics.push(decl::duplicate(
                 "pipeline",
@@ -86,13 +86,10 @@ fn top_level(node: &Node) -> Diagnostic {
     unknown_child(node, "a pipeline file", &names)
 }
 
-fn pipeline(
-    node: &Node,
-    globals: &Arc<Decls>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<Pipeline> {
+fn pipeline(node: &Node, globals: &Arc<Decls>, diagnostics: &mut Vec<Diagnostic>) -> Pipeline {
     head(node, diagnostics);
-    let name = node.args.first()?.spanned()?;
+    let name = node.args.first().and_then(|name| name.spanned());
+    let name = name.unwrap_or_else(|| Spanned::new(String::new(), node.head()));
     let mut own: Option<Decls> = None;
     let mut stages = Vec::new();
     let mut fields: HashMap<&str, Span> = HashMap::new();
@@ -118,14 +115,12 @@ fn pipeline(
                 .add(child, diagnostics);
         } else if let Some(kind) = stage::kind(word) {
             stages.push((child, kind));
-        } else if word == "x" && child.args.is_empty() {
-            // What is left of a broken line that opens a block; it was reported.
         } else {
             let kinds = stage::KINDS.iter().map(|kind| kind.name());
             let fields = PIPELINE.children.iter().map(|field| field.name);
             let decls = decl::SPECS.iter().map(|spec| spec.name);
             let names: Vec<&str> = kinds.chain(fields).chain(decls).collect();
-            diagnostics.push(unknown_child(child, "pipeline", &names));
+            diagnostics.push(unknown_child(child, "`pipeline`", &names));
         }
     }
     if let Some(own) = &own {
@@ -157,7 +152,7 @@ fn pipeline(
     for (child, kind) in stages {
         entries.add(child, kind, &decls, diagnostics);
     }
-    Some(Pipeline {
+    Pipeline {
         name,
         source: node.source.clone(),
         triggers,
@@ -165,7 +160,7 @@ fn pipeline(
         concurrency: node.child("concurrency").and_then(concurrency),
         decls,
         stages: entries.stages,
-    })
+    }
 }
 
 /// Checks a pipeline's own arguments and properties; its children are looked at one by one.

@@ -277,7 +277,7 @@ fn cron_fields(text: &str) -> Result<(), String> {
                     None => number(range),
                 };
             if !step_fits || !range_fits {
-                return Err(format!("\"{item}\" is not a {name} in a cron field"));
+                return Err(format!("\"{item}\" is no {name} in a cron field"));
             }
         }
     }

@@ -6,7 +6,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use super::build::{Plan, PlanError};
 use super::graph::{Vertex, Why};
 use super::types::Types;
-use crate::base::RunId;
+use crate::base::{Masks, RunId};
 use crate::event::Outcome;
 use crate::lang::{Reference, expr};
 use crate::ports::Readers;
@@ -35,6 +35,7 @@ pub async fn forecast(
     let vars = plan.vars(readers).await;
     // Without its secrets a plan still shows most of what it would do.
     let secrets = plan.fetch(readers).await?;
+    let masks = Masks::new(secrets.values());
     let values = plan.values(RunId::new(0, 0), readers, vars, secrets, offline);
     let tree = plan.tree(readers).await?;
     let mut forecasts: Vec<Option<Forecast>> = vec![None; plan.stages.len()];
@@ -68,11 +69,29 @@ pub async fn forecast(
     let stages = forecasts
         .into_iter()
         .map(|forecast| Planned {
-            forecast: forecast
-                .unwrap_or_else(|| Forecast::new(Verdict::Unknown, "part of a circle")),
+            forecast: masked(
+                &masks,
+                forecast.unwrap_or_else(|| Forecast::new(Verdict::Unknown, "part of a circle")),
+            ),
         })
         .collect();
     Ok(Forecasts { stages })
+}
+
+/// A diff may show lines of somebody's file, and a refusal words of somebody's server.
+fn masked(masks: &Masks, forecast: Forecast) -> Forecast {
+    let hide = |text: String| masks.mask(&text);
+    Forecast {
+        verdict: forecast.verdict,
+        reason: hide(forecast.reason),
+        effects: forecast.effects.into_iter().map(hide).collect(),
+        diff: forecast.diff.map(hide),
+        outputs: forecast
+            .outputs
+            .into_iter()
+            .map(|(name, value)| (name, hide(value)))
+            .collect(),
+    }
 }
 
 /// What follows from the stages it waits for, without asking it.

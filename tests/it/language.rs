@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use pipewright::base::{Applicability, Diagnostic, Source, Span};
-use pipewright::lang::{CODES, MAX_BYTES};
-use pipewright::{pipeline, plan};
+use pipewright::lang::{CODES, MAX_BYTES, Node, ValueKind};
+use pipewright::{lang, pipeline, plan};
 
 use crate::support::files::{below, root, same_as_file};
 
@@ -257,6 +257,39 @@ const SOUP: &[&str] = &[
     "has(",
 ];
 
+/// A piece repeated until the file is as large as a file may be, and in the middle of blocks.
+#[test]
+fn repetition_overflows_no_stack() {
+    let ascii = (0u8..128).map(|byte| char::from(byte).to_string());
+    let pieces: Vec<String> = ascii
+        .chain(SOUP.iter().map(|piece| (*piece).to_owned()))
+        .chain(
+            [
+                "a {(} )b\n",
+                "a {\"\\q\" }\n",
+                "/-{",
+                "(a)",
+                "a;",
+                "a \\\n",
+                "/-a ",
+            ]
+            .map(str::to_owned),
+        )
+        .collect();
+    for piece in pieces {
+        let many = piece.repeat(60_000 / piece.len());
+        for text in [many.clone(), format!("pipeline p {{ run a {{ {many} }} }}")] {
+            let start = Instant::now();
+            holds(&text).unwrap_or_else(|why| panic!("{why}: {piece:?} repeated"));
+            let took = start.elapsed();
+            assert!(
+                took < Duration::from_secs(5),
+                "{took:?}: {piece:?} repeated"
+            );
+        }
+    }
+}
+
 /// Breaks a text in one of a few ways.
 fn mutate(random: &mut fastrand::Rng, text: &str, corpus: &[String]) -> String {
     let cut = |random: &mut fastrand::Rng, text: &str| {
@@ -329,6 +362,161 @@ fn corpus() -> Vec<String> {
     texts
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .collect()
+}
+
+/// What the `kdl` crate makes of a text, written like [`ours`]. `None` if it refuses it.
+fn theirs(text: &str) -> Option<String> {
+    fn write(nodes: &[kdl::KdlNode], out: &mut String) {
+        for node in nodes {
+            write!(out, "{:?}", node.name().value()).expect("a string grows");
+            for entry in node.entries() {
+                if let Some(name) = entry.name() {
+                    write!(out, " {:?}=", name.value()).expect("a string grows");
+                }
+                match entry.value() {
+                    kdl::KdlValue::String(text) => write!(out, " {text:?}"),
+                    kdl::KdlValue::Integer(number) => write!(out, " {number}"),
+                    kdl::KdlValue::Float(number) => write!(out, " {number:?}"),
+                    kdl::KdlValue::Bool(flag) => write!(out, " #{flag}"),
+                    kdl::KdlValue::Null => write!(out, " #null"),
+                }
+                .expect("a string grows");
+            }
+            if let Some(children) = node.children() {
+                out.push('{');
+                write(children.nodes(), out);
+                out.push('}');
+            }
+            out.push(';');
+        }
+    }
+    let document = kdl::KdlDocument::parse(text).ok()?;
+    let mut out = String::new();
+    write(document.nodes(), &mut out);
+    Some(out)
+}
+
+fn too_deep(text: &str) -> bool {
+    let found = lang::parse(&Source::new("x.kdl", text)).1;
+    found.iter().any(|found| found.code == "PW0003")
+}
+
+/// What our parser makes of it.
+fn ours(text: &str) -> Option<String> {
+    fn write(nodes: &[Node], out: &mut String) {
+        for node in nodes {
+            write!(out, "{:?}", node.name.value).expect("a string grows");
+            let args = node.args.iter().map(|value| (None, value));
+            let props = node.props.iter();
+            let props = props.map(|prop| (Some(&prop.name.value), &prop.value));
+            let mut entries: Vec<_> = args.chain(props).collect();
+            entries.sort_by_key(|(_, value)| value.span);
+            for (name, value) in entries {
+                if let Some(name) = name {
+                    write!(out, " {name:?}=").expect("a string grows");
+                }
+                match &value.kind {
+                    ValueKind::String(text) => write!(out, " {text:?}"),
+                    ValueKind::Integer(number) => write!(out, " {number}"),
+                    ValueKind::Float(number) => write!(out, " {number:?}"),
+                    ValueKind::Bool(flag) => write!(out, " #{flag}"),
+                    ValueKind::Null => write!(out, " #null"),
+                }
+                .expect("a string grows");
+            }
+            if node.has_block {
+                out.push('{');
+                write(&node.children, out);
+                out.push('}');
+            }
+            out.push(';');
+        }
+    }
+    let (document, diagnostics) = lang::parse(&Source::new("x.kdl", text));
+    let mut out = String::new();
+    write(&document.nodes, &mut out);
+    diagnostics.is_empty().then_some(out)
+}
+
+/// The structure of a text is found by us, its values by the `kdl` crate. On short texts, which
+/// cannot overflow its stack, the crate alone must see the same.
+#[test]
+fn the_kdl_crate_reads_the_same() {
+    const PIECES: &[&str] = &[
+        "a",
+        "b",
+        "-",
+        "1",
+        "1.5",
+        "-2",
+        "0x1f",
+        "#true",
+        "#null",
+        "true",
+        "\"x\"",
+        "\"\"",
+        "\"\\n\"",
+        "\"\\q\"",
+        "#\"y\"#",
+        "\"\"\"\nz\n\"\"\"",
+        "=",
+        "=",
+        "{",
+        "}",
+        "{",
+        "}",
+        ";",
+        "\n",
+        "\n",
+        " ",
+        " ",
+        " ",
+        "/-",
+        "//c\n",
+        "/*c*/",
+        "\\\n",
+        "(t)",
+        "(",
+        ")",
+        "/",
+        "\\",
+        "\u{85}",
+        "日本",
+        "\u{3000}",
+    ];
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut texts: Vec<String> = corpus()
+        .into_iter()
+        .filter(|text| text.len() < 1500)
+        .collect();
+    for _ in 0..60_000 {
+        let count = random.usize(1..14);
+        texts.push(
+            (0..count)
+                .map(|_| PIECES[random.usize(0..PIECES.len())])
+                .collect(),
+        );
+    }
+    let mut read = 0;
+    let mut wrong = Vec::new();
+    for text in &texts {
+        let (theirs, ours) = (theirs(text), ours(text));
+        read += usize::from(theirs.is_some());
+        // The crate is of two minds about what `/-` may stand before, and has no bound on depth.
+        let unclear = text.contains("/-") && (theirs.is_none() || ours.is_none());
+        if theirs != ours && !unclear && !too_deep(text) {
+            wrong.push(format!("{text:?}\n  theirs {theirs:?}\n  ours   {ours:?}"));
+        }
+    }
+    wrong.sort_by_key(|text| (text.len(), text.clone()));
+    wrong.dedup();
+    assert!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(25)].join("\n")
+    );
+    assert!(read > 4_000, "only {read} texts are KDL");
 }
 
 /// Runs as many inputs as `PIPEWRIGHT_FUZZ_INPUTS` says, or for twenty seconds at most.

@@ -18,7 +18,9 @@ use crate::decl;
 use crate::lang::Template;
 use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
 use crate::ports::Silent;
-use crate::ports::engine::{ContainerSpec, ContainerState, Engine, Health, Mount, Network};
+use crate::ports::engine::{
+    ContainerSpec, ContainerState, Engine, EngineError, Health, Mount, Network,
+};
 use crate::stage::build::resolved;
 use crate::stage::common::duration;
 use crate::stage::{
@@ -691,17 +693,32 @@ impl Docker {
         cx.say(format!("running {}", before.name));
         let state = engine.container(&id).await?;
         let fresh = state.is_some_and(|state| !state.running && state.exit_code.is_none());
+        let cancel = cx.cancel.child_token();
         let work = async {
             if fresh {
-                engine.run(&id, None, cx.output, cx.grace, &cx.cancel).await
+                engine.run(&id, None, cx.output, cx.grace, &cancel).await
             } else {
-                engine.attach(&id, cx.output, cx.grace, &cx.cancel).await
+                engine.attach(&id, cx.output, cx.grace, &cancel).await
             }
         };
-        let code = tokio::time::timeout(before.timeout, work).await;
+        tokio::pin!(work);
+        let code = match tokio::time::timeout(before.timeout, &mut work).await {
+            Ok(code) => Some(code),
+            Err(_) => {
+                cancel.cancel();
+                match work.await {
+                    Err(EngineError::Cancelled) if !cx.cancel.is_cancelled() => None,
+                    code => Some(code),
+                }
+            }
+        };
+        // The container is the evidence that it ran: it goes only once the journal knows.
+        if let Some(Ok(0)) = code {
+            cx.effects.done(&key, BTreeMap::new()).await?;
+        }
         engine.remove(&name).await?;
         match code {
-            Err(_) => Err(Failure {
+            None => Err(Failure {
                 outcome: crate::event::Outcome::TimedOut,
                 message: format!(
                     "{} took longer than {}; the old version keeps running",
@@ -709,8 +726,8 @@ impl Docker {
                     crate::base::human_duration(before.timeout)
                 ),
             }),
-            Ok(code) => match code? {
-                0 => cx.effects.done(&key, BTreeMap::new()).await,
+            Some(code) => match code? {
+                0 => Ok(()),
                 code => Err(Failure::failed(format!(
                     "{} exited with status {code}; the old version keeps running",
                     before.name
