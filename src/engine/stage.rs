@@ -28,6 +28,8 @@ pub(super) struct Shared {
     pub(super) run: RunId,
     pub(super) root: RunId,
     pub(super) tree: PathBuf,
+    /// An earlier process worked on this run.
+    pub(super) resumed: bool,
 }
 
 /// What is particular to one execution of a stage.
@@ -200,6 +202,7 @@ async fn attempt_once(
         run: &shared.run,
         stage: &entry.id,
         attempt,
+        resumed: shared.resumed,
         output: &*task.output,
         cancel: cancel.clone(),
         effects: &effects,

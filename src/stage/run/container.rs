@@ -28,7 +28,7 @@ pub(super) async fn run(
 ) -> Result<i64, Failure> {
     let engine = &cx.world.engine;
     // What an earlier attempt left: the same names are used again.
-    if cx.attempt > 1 || !cx.past.is_empty() {
+    if cx.attempt > 1 || cx.resumed {
         engine.remove(&cx.resource("")).await?;
     }
     let network = match (&container.network, stage.services.is_empty()) {
