@@ -53,10 +53,17 @@ pub(super) fn start(mut reporter: Box<dyn Reporter>) -> (Arc<Watch>, Shown) {
             let mut tick = tokio::time::interval(TICK);
             loop {
                 tokio::select! {
-                    signal = signals.recv() => match signal {
-                        Some(signal) => reporter.signal(&signal),
-                        None => break,
-                    },
+                    signal = signals.recv() => {
+                        let Some(signal) = signal else { break };
+                        reporter.signal(&signal);
+                        // A turn is bounded, so that a flood of signals cannot keep the picture
+                        // from being drawn.
+                        for _ in 1..QUEUE {
+                            let Ok(signal) = signals.try_recv() else { break };
+                            reporter.signal(&signal);
+                        }
+                        reporter.settle();
+                    }
                     _ = tick.tick() => reporter.tick(),
                 }
             }

@@ -95,6 +95,7 @@ pub async fn execute(
         masks,
         run: run.clone(),
         root: created.root.clone(),
+        resumed: attempt > 1,
     });
     if attempt > 1 {
         reap_processes(&shared).await;

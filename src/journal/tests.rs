@@ -211,3 +211,33 @@ async fn thirty_thousand_events_are_quick() {
     assert!(took.as_secs_f64() < 5.0, "{took:?}");
     eprintln!("30,000 events took {took:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn events_of_a_busy_run_are_gathered_but_nobody_waits_for_it() {
+    let store = Arc::new(MemoryStore::new());
+    // Begins with a commit, so the journal is busy.
+    let (journal, _task) = journal(store.clone(), &[run(1)]).await;
+    let mut seen = journal.subscribe(&run(1), 0);
+    let begin = tokio::time::Instant::now();
+    journal.record(&run(1), started(1));
+    journal.record(&run(1), started(2));
+    assert_eq!(seen.next().await.unwrap().unwrap().event, started(1));
+    assert_eq!(seen.next().await.unwrap().unwrap().event, started(2));
+    assert_eq!(begin.elapsed().as_millis(), 10);
+
+    journal.record(&run(1), started(3));
+    journal.record_durable(&run(1), started(4)).await.unwrap();
+    assert_eq!(begin.elapsed().as_millis(), 10, "who waits is not held up");
+
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    let later = tokio::time::Instant::now();
+    journal.record(&run(1), started(5));
+    for number in 3..=5 {
+        assert_eq!(seen.next().await.unwrap().unwrap().event, started(number));
+    }
+    assert_eq!(
+        later.elapsed().as_millis(),
+        0,
+        "one event alone is written at once"
+    );
+}

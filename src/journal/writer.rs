@@ -1,8 +1,10 @@
 //! The task that writes: drains the queue, commits, tells everybody.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use super::{JournalError, Shared};
 use crate::base::{RunId, Timestamp};
@@ -11,6 +13,10 @@ use crate::ports::store::{Change, NewEvent, Store, StoreError};
 
 /// Most messages in one transaction: it bounds how long readers of the database may wait.
 const BATCH: usize = 4096;
+
+/// Least time between two transactions that nobody waits for. A run of thousands of short stages
+/// would otherwise cost one for nearly each of its events; one event alone is written at once.
+const PACE: Duration = Duration::from_millis(10);
 
 /// What a handle sends.
 pub(super) struct Message {
@@ -51,7 +57,10 @@ impl Writer {
     /// Writes until every handle is gone and the queue is empty.
     pub(super) async fn run(mut self) {
         let mut batch = Vec::new();
+        let mut next = Instant::now();
         while self.inbox.recv_many(&mut batch, BATCH).await > 0 {
+            self.gather(&mut batch, next).await;
+            next = Instant::now() + PACE;
             let mut messages = std::mem::take(&mut batch);
             if let Some(error) = self.shared.failure.get() {
                 refuse(messages, error);
@@ -76,6 +85,18 @@ impl Writer {
                     let error = JournalError::Crashed(panic.to_string());
                     let _ = self.shared.failure.set(error);
                 }
+            }
+        }
+    }
+
+    /// Takes in what comes until a moment, or until somebody waits for the commit.
+    async fn gather(&mut self, batch: &mut Vec<Message>, until: Instant) {
+        let mut seen = 0;
+        while batch.len() < BATCH && batch[seen..].iter().all(|message| message.done.is_none()) {
+            seen = batch.len();
+            let more = self.inbox.recv_many(batch, BATCH - seen);
+            if !matches!(timeout_at(until, more).await, Ok(1..)) {
+                return;
             }
         }
     }

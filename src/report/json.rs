@@ -120,10 +120,7 @@ impl Json {
 impl Reporter for Json {
     fn signal(&mut self, signal: &Signal) {
         match signal {
-            Signal::Event(recorded) => {
-                self.event(recorded);
-                self.sink.flush();
-            }
+            Signal::Event(recorded) => self.event(recorded),
             Signal::Log { run, stage, bytes } => self.log(run, stage, bytes),
             Signal::Progress {
                 run,
@@ -145,6 +142,10 @@ impl Reporter for Json {
                 },
             }),
         }
+    }
+
+    fn settle(&mut self) {
+        self.sink.flush();
     }
 
     fn tick(&mut self) {

@@ -95,6 +95,10 @@ pub trait Reporter: Send {
     /// Takes one signal in. Cheap; a live reporter draws in [`Reporter::tick`].
     fn signal(&mut self, signal: &Signal);
 
+    /// Hands what was written to the reader: no other signal waits. Thousands of short stages
+    /// would otherwise cost one write for each of their lines.
+    fn settle(&mut self) {}
+
     /// Gives the reporter a chance to draw. Called about ten times a second.
     fn tick(&mut self);
 

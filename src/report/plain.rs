@@ -24,6 +24,8 @@ pub struct Plain {
     /// Pipelines of the runs heard of; the first one needs no mention in prefixes.
     runs: HashMap<RunId, Run>,
     open: HashMap<(RunId, StageId), Open>,
+    /// Lines about to be written, kept for its capacity.
+    page: Vec<u8>,
 }
 
 struct Run {
@@ -48,6 +50,7 @@ impl Plain {
             now: None,
             runs: HashMap::new(),
             open: HashMap::new(),
+            page: Vec::new(),
         }
     }
 
@@ -58,9 +61,16 @@ impl Plain {
         self
     }
 
+    /// Writes the whole lines of a piece of output and keeps the rest.
+    ///
+    /// Stages may print faster than anything else here runs, so the lines of a piece are put
+    /// together first and written at once, and what is plain text is looked at as a whole.
     fn log(&mut self, run: &RunId, stage: &StageId, bytes: &[u8]) {
         let key = (run.clone(), stage.clone());
         let mut partial = std::mem::take(&mut self.open.entry(key.clone()).or_default().partial);
+        let prefix = self.prefix(run, stage);
+        let mut page = std::mem::take(&mut self.page);
+        let plain = text::is_plain_log(bytes);
         let mut rest = bytes;
         loop {
             let end = memchr::memchr(b'\n', rest);
@@ -69,53 +79,88 @@ impl Plain {
             if piece.len() > room {
                 partial.extend_from_slice(&rest[..room]);
                 let begun = partial.split_off(partial.len() - unfinished(&partial));
-                self.print(run, stage, &partial);
+                self.line(&mut page, &prefix, &partial, false);
                 partial = begun;
                 rest = &rest[room..];
                 continue;
             }
-            partial.extend_from_slice(piece);
-            let Some(end) = end else { break };
-            self.print(run, stage, &partial);
-            partial.clear();
+            let Some(end) = end else {
+                partial.extend_from_slice(piece);
+                break;
+            };
+            if partial.is_empty() {
+                self.line(&mut page, &prefix, piece, plain);
+            } else {
+                partial.extend_from_slice(piece);
+                self.line(&mut page, &prefix, &partial, false);
+                partial.clear();
+            }
             rest = &rest[end + 1..];
         }
+        self.sink.put(&page);
+        page.clear();
+        self.page = page;
         self.open.entry(key).or_default().partial = partial;
     }
 
-    fn print(&mut self, run: &RunId, stage: &StageId, line: &[u8]) {
-        let line = String::from_utf8_lossy(line);
-        let line = text::clean_log(&line, self.style.has_colour());
-        self.stage_line(run, stage, None, &line);
+    /// Adds a line of output to a page. `plain`: it holds nothing that would have to be cleaned.
+    fn line(&self, page: &mut Vec<u8>, prefix: &str, line: &[u8], plain: bool) {
+        page.extend_from_slice(self.time(None).as_bytes());
+        page.extend_from_slice(prefix.as_bytes());
+        let start = page.len();
+        page.push(b' ');
+        if plain {
+            page.extend_from_slice(line);
+        } else {
+            let line = String::from_utf8_lossy(line);
+            let line = text::clean_log(&line, self.style.has_colour());
+            page.extend_from_slice(line.trim_end().as_bytes());
+        }
+        let end = start + page[start..].trim_ascii_end().len();
+        page.truncate(end);
+        page.push(b'\n');
     }
 
-    fn stage_line(&mut self, run: &RunId, stage: &StageId, at: Option<Timestamp>, line: &str) {
+    /// What the lines of a stage begin with.
+    fn prefix(&self, run: &RunId, stage: &StageId) -> String {
         let prefix = match self.runs.get(run) {
             Some(known) if !known.first => format!("[{}:{}]", known.pipeline, stage),
             _ => format!("[{stage}]"),
         };
-        let prefix = text::clean(&prefix).into_owned();
-        let prefix = self.style.paint(Tone::Dim, &prefix).into_owned();
+        let prefix = text::clean(&prefix);
+        self.style.paint(Tone::Dim, &prefix).into_owned()
+    }
+
+    fn stage_line(&mut self, run: &RunId, stage: &StageId, at: Option<Timestamp>, line: &str) {
+        let prefix = self.prefix(run, stage);
         self.put(at, &format!("{prefix} {line}"));
     }
 
     fn put(&mut self, at: Option<Timestamp>, line: &str) {
-        let time = match &self.now {
+        let time = self.time(at);
+        self.sink
+            .put(format!("{time}{}\n", line.trim_end()).as_bytes());
+    }
+
+    /// The time a line begins with, and a blank; nothing unless times were asked for.
+    fn time(&self, at: Option<Timestamp>) -> String {
+        match &self.now {
             Some(now) => {
                 let time = at.unwrap_or_else(now).rfc3339();
                 format!("{} ", self.style.paint(Tone::Dim, &time))
             }
             None => String::new(),
-        };
-        self.sink
-            .put(format!("{time}{}\n", line.trim_end()).as_bytes());
+        }
     }
 
     fn end_of(&mut self, run: &RunId, stage: &StageId) -> Open {
         let open = self.open.remove(&(run.clone(), stage.clone()));
         let mut open = open.unwrap_or_default();
         if !open.partial.is_empty() {
-            self.print(run, stage, &std::mem::take(&mut open.partial));
+            let mut page = Vec::new();
+            let partial = std::mem::take(&mut open.partial);
+            self.line(&mut page, &self.prefix(run, stage), &partial, false);
+            self.sink.put(&page);
         }
         open
     }
@@ -270,14 +315,15 @@ fn tell(reason: &str) -> String {
 impl Reporter for Plain {
     fn signal(&mut self, signal: &Signal) {
         match signal {
-            Signal::Event(recorded) => {
-                self.event(recorded);
-                self.sink.flush();
-            }
+            Signal::Event(recorded) => self.event(recorded),
             Signal::Log { run, stage, bytes } => self.log(run, stage, bytes),
             // What a part of the work came to is in the stage's log.
             Signal::Progress { .. } => {}
         }
+    }
+
+    fn settle(&mut self) {
+        self.sink.flush();
     }
 
     fn tick(&mut self) {

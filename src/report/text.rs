@@ -73,6 +73,17 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     Cow::Owned(Cleaner { colours: false }.run(text))
 }
 
+/// Whether output holds nothing but printable ASCII, tabs and line ends, so that no line of it has
+/// to be cleaned.
+pub fn is_plain_log(bytes: &[u8]) -> bool {
+    // Block by block without an early exit inside one, which the compiler turns into a few wide
+    // instructions: output is looked at faster than it can be copied.
+    bytes.chunks(256).all(|block| {
+        let odd = |byte: &u8| !matches!(byte, b'\t' | b'\n' | b' '..=b'~');
+        !block.iter().fold(false, |any, byte| any | odd(byte))
+    })
+}
+
 /// One line of a log, made safe to show but left as it is otherwise: tabs stay, and colours if
 /// asked for. What a carriage return overwrote is gone, as it would be on a screen.
 pub fn clean_log(text: &str, colours: bool) -> Cow<'_, str> {
@@ -243,6 +254,19 @@ mod tests {
             "\u{1b}[1;31mred\u{1b}[0m"
         );
         assert_eq!(clean_log("\u{1b}[?25lx", true), "x");
+    }
+
+    #[test]
+    fn plain_output_needs_no_cleaning() {
+        for block in [0, 1, 255, 256, 257, 1000] {
+            let mut bytes = b"a\tb ~\n".repeat(block).to_vec();
+            assert!(is_plain_log(&bytes), "{block}");
+            for odd in [0, 7, b'\r', 0x1b, 0x7f, 0x80, 0xff] {
+                bytes.push(odd);
+                assert!(!is_plain_log(&bytes), "{odd:#x} after {block}");
+                bytes.pop();
+            }
+        }
     }
 
     #[test]

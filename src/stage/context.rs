@@ -239,6 +239,8 @@ pub struct StageContext<'a> {
     pub stage: &'a StageId,
     /// Its attempt, from 1.
     pub attempt: u32,
+    /// An earlier process worked on this run, and what it began last may not be in the journal.
+    pub resumed: bool,
     /// Where it reports.
     pub output: &'a dyn Output,
     /// Tells it to stop.

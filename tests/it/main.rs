@@ -5,14 +5,18 @@
     reason = "tests set up the world that they look at"
 )]
 
+mod article_one;
+mod deploy;
 mod docker_engine;
 mod examples;
+mod faults;
 mod fresh;
 mod git;
 mod http;
 mod language;
 mod registry;
 mod registry_login;
+mod stages;
 mod store;
 mod support;
 mod tidy;

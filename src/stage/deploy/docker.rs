@@ -647,7 +647,12 @@ impl Docker {
                 return Err(Failure::failed(format!("the new {} {why}", self.name)));
             }
             let healthy = match (&ready, state.health) {
-                (Some(ready), _) => engine.exec(name, ready, &Silent).await? == 0,
+                // It may have ended since we looked; then the next look says how.
+                (Some(ready), _) => match engine.exec(name, ready, &Silent).await {
+                    Ok(code) => code == 0,
+                    Err(EngineError::Refused { .. }) => false,
+                    Err(error) => return Err(error.into()),
+                },
                 (None, Health::Healthy) => true,
                 // Without any check, staying up for a second is all that can be asked.
                 (None, Health::NoCheck) => began.elapsed() >= Duration::from_secs(1),

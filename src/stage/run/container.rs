@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Container, Run, Service, StageContext};
 use crate::base::Text;
 use crate::ports::Silent;
-use crate::ports::engine::{ContainerSpec, Mount, Network};
+use crate::ports::engine::{ContainerSpec, EngineError, Mount, Network};
 use crate::ports::process::Program;
 use crate::stage::{Failure, Values};
 
@@ -28,7 +28,7 @@ pub(super) async fn run(
 ) -> Result<i64, Failure> {
     let engine = &cx.world.engine;
     // What an earlier attempt left: the same names are used again.
-    if cx.attempt > 1 || !cx.past.is_empty() {
+    if cx.attempt > 1 || cx.resumed {
         engine.remove(&cx.resource("")).await?;
     }
     let network = match (&container.network, stage.services.is_empty()) {
@@ -205,9 +205,14 @@ async fn wait_ready(
                 )));
             }
         }
-        if engine.exec(id, &command, &Silent).await? == 0 {
-            cx.say(format!("service {} is ready", service.name));
-            return Ok(());
+        match engine.exec(id, &command, &Silent).await {
+            Ok(0) => {
+                cx.say(format!("service {} is ready", service.name));
+                return Ok(());
+            }
+            // It may have stopped since we looked; then the next look says so.
+            Ok(_) | Err(EngineError::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
         if tokio::time::Instant::now() >= deadline {
             let said = engine.tail(id, 20).await.unwrap_or_default();

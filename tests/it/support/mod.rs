@@ -1,5 +1,6 @@
 //! What several areas of tests share.
 
+pub mod delivery;
 pub mod docker;
 pub mod faulty;
 pub mod files;
