@@ -6,6 +6,7 @@
 )]
 
 mod docker_engine;
+mod engine;
 mod git;
 mod http;
 mod registry;

@@ -2,6 +2,7 @@
 
 pub mod docker;
 pub mod faulty;
+pub mod flow;
 pub mod git_http;
 pub mod registry;
 pub mod repo;
