@@ -11,6 +11,7 @@ mod docker_engine;
 mod examples;
 mod faults;
 mod fresh;
+mod engine;
 mod git;
 mod http;
 mod language;
