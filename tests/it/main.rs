@@ -5,6 +5,7 @@
     reason = "tests set up the world that they look at"
 )]
 
+mod cli;
 mod docker_engine;
 mod engine;
 mod git;

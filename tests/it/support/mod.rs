@@ -4,5 +4,6 @@ pub mod docker;
 pub mod faulty;
 pub mod flow;
 pub mod git_http;
+pub mod program;
 pub mod registry;
 pub mod repo;
