@@ -7,6 +7,7 @@
 
 mod article_one;
 mod deploy;
+mod cli;
 mod docker_engine;
 mod examples;
 mod faults;

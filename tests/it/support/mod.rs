@@ -6,5 +6,6 @@ pub mod faulty;
 pub mod files;
 pub mod flow;
 pub mod git_http;
+pub mod program;
 pub mod registry;
 pub mod repo;
