@@ -13,6 +13,7 @@ mod faults;
 mod fresh;
 mod git;
 mod http;
+mod kill;
 mod language;
 mod registry;
 mod registry_login;
