@@ -15,6 +15,7 @@ mod fresh;
 mod engine;
 mod git;
 mod http;
+mod kill;
 mod language;
 mod registry;
 mod registry_login;
