@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::build::{in_registry, resolved, short};
 use super::context::INPUTS_LABEL;
+use super::found::{in_registry, resolved, short};
 use super::{
     CheckContext, Done, Failure, Forecast, ImageFacts, Kind, Lowering, PlanContext, Read, Stage,
     StageContext, Values, Verdict, Want,

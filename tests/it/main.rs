@@ -6,13 +6,13 @@
 )]
 
 mod article_one;
-mod deploy;
 mod cli;
+mod deploy;
 mod docker_engine;
+mod engine;
 mod examples;
 mod faults;
 mod fresh;
-mod engine;
 mod git;
 mod http;
 mod kill;

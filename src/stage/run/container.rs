@@ -126,7 +126,7 @@ async fn image(cx: &StageContext<'_>, reference: &str) -> Result<String, Failure
     let target = login(cx.values, reference).await?;
     let target = match target {
         Some(target) => {
-            Some(crate::stage::build::resolved(&*cx.world.readers.registry, target).await?)
+            Some(crate::stage::found::resolved(&*cx.world.readers.registry, target).await?)
         }
         None => None,
     };
