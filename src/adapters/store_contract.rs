@@ -22,7 +22,12 @@ fn run(number: u64) -> RunId {
 fn row(number: u64) -> RunRow {
     RunRow {
         run: run(number),
-        pipeline: if number % 2 == 0 { "even" } else { "odd" }.into(),
+        pipeline: if number.is_multiple_of(2) {
+            "even"
+        } else {
+            "odd"
+        }
+        .into(),
         created: Timestamp(number as i64),
         finished: None,
         outcome: None,

@@ -164,7 +164,7 @@ fn bare_keyword(line: &str) -> Option<(usize, &str)> {
             let after = line[at + word.len()..].chars().next();
             let starts = matches!(before, Some(' ' | '\t' | '='));
             let ends = !matches!(after, Some(c) if c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '"'));
-            if starts && ends && line[..at].matches('"').count() % 2 == 0 {
+            if starts && ends && line[..at].matches('"').count().is_multiple_of(2) {
                 return Some((at, word));
             }
         }

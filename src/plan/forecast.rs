@@ -102,11 +102,12 @@ fn before(plan: &Plan, forecasts: &[Option<Forecast>], at: usize) -> Option<Fore
         };
         let verdict = forecasts[*from].as_ref().map(|forecast| forecast.verdict);
         let id = &plan.stages[*from].id;
-        match (verdict, why) {
-            (Some(Verdict::Skip), Why::Data(_) | Why::Gate | Why::Needs { propagate: true }) => {
-                return Some(Forecast::new(Verdict::Skip, format!("{id} is skipped")));
-            }
-            _ => {}
+        let strict = matches!(
+            why,
+            Why::Data(_) | Why::Gate | Why::Needs { propagate: true }
+        );
+        if strict && verdict == Some(Verdict::Skip) {
+            return Some(Forecast::new(Verdict::Skip, format!("{id} is skipped")));
         }
     }
     None

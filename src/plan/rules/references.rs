@@ -168,11 +168,9 @@ fn declared(
         Reference::Secret(name) => {
             require(&decls.secrets, "secret", &named(name), source, diagnostics)
         }
-        Reference::Image(name, _) => {
-            if !decls.images.contains_key(name) {
-                let names = decls.images.keys().map(String::as_str);
-                diagnostics.push(undeclared("image", &named(name), names, source));
-            }
+        Reference::Image(name, _) if !decls.images.contains_key(name) => {
+            let names = decls.images.keys().map(String::as_str);
+            diagnostics.push(undeclared("image", &named(name), names, source));
         }
         _ => {}
     }
