@@ -279,3 +279,56 @@ fn a_retried_deployment_migrates_once() {
     assert_eq!(containers(&delivery), [""; 0]);
     assert_tidy(&delivery);
 }
+
+#[test]
+fn a_container_joins_the_network_it_is_told() {
+    let delivery = Delivery::start("networks");
+    let network = format!("{}-net", delivery.name);
+    let deployed = |network: &str| {
+        delivery.pipeline(&format!(
+            r#"
+pipeline ship {{
+    build app {{ dockerfile "build/app/Dockerfile.prod" }}
+    push app
+    deploy shop {{
+        docker {{
+            before look image=app {{ command "/bin/sh" "-c" "busybox ip link" }}
+            container {} image=app network={network} {{
+                command "/bin/sh" "-c" "trap 'exit 0' TERM; busybox sleep 600 & wait"
+                ready "true"
+            }}
+        }}
+    }}
+}}
+"#,
+            delivery.name
+        ));
+        delivery.pipewright(&["run", "ship"]).expect(0);
+        inspect(&delivery.name, "{{json .NetworkSettings.Networks}}")
+    };
+    assert!(deployed("none").starts_with("{\"none\":"));
+    assert!(
+        !log(&delivery).contains("eth0"),
+        "the task before it is in the same network"
+    );
+    assert!(deployed("host").starts_with("{\"host\":"));
+    assert!(deployed("bridge").starts_with("{\"bridge\":"));
+    docker(&["network", "create", &network]);
+    let joined = deployed(&network);
+    delivery_network_gone(&delivery, &network);
+    assert!(joined.starts_with(&format!("{{\"{network}\":")), "{joined}");
+    assert!(
+        joined.contains(&format!("\"{}\"", delivery.name)),
+        "by its name: {joined}"
+    );
+}
+
+fn log(delivery: &Delivery) -> String {
+    delivery.pipewright(&["logs", "last", "deploy.shop"]).out
+}
+
+/// Removes a network with what is in it, whether or not the test goes on.
+fn delivery_network_gone(delivery: &Delivery, network: &str) {
+    docker(&["rm", "-fv", &delivery.name]);
+    docker(&["network", "rm", network]);
+}

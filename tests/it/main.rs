@@ -6,13 +6,16 @@
 )]
 
 mod article_one;
+mod cli;
 mod deploy;
 mod docker_engine;
+mod engine;
 mod examples;
 mod faults;
 mod fresh;
 mod git;
 mod http;
+mod kill;
 mod language;
 mod registry;
 mod registry_login;

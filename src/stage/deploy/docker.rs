@@ -286,10 +286,7 @@ impl Docker {
             labels,
             user,
             mounts,
-            network: network.map(|name| Network::Named {
-                name,
-                aliases: vec![self.name.clone()],
-            }),
+            network: network.and_then(|name| join(name, vec![self.name.clone()])),
             publish,
             restart: true,
             ..ContainerSpec::default()
@@ -473,6 +470,16 @@ impl Stage for Docker {
         cx.effects.done(&place.name, detail).await?;
         let note = format!("{} runs {}", self.name, wanted.pinned);
         Ok(self.done(&state, &wanted.pinned, Done::succeeded(note)))
+    }
+}
+
+/// A network by name. Three names are the engine's own, and know no host names.
+fn join(name: String, aliases: Vec<String>) -> Option<Network> {
+    match name.as_str() {
+        "none" => Some(Network::None),
+        "host" => Some(Network::Host),
+        "bridge" | "default" => None,
+        _ => Some(Network::Named { name, aliases }),
     }
 }
 
@@ -764,10 +771,7 @@ impl Docker {
             command.push(cx.values.plain(template).await?);
         }
         let network = match &self.network {
-            Some(network) => Some(Network::Named {
-                name: cx.values.plain(network).await?,
-                aliases: Vec::new(),
-            }),
+            Some(network) => join(cx.values.plain(network).await?, Vec::new()),
             None => None,
         };
         Ok(ContainerSpec {

@@ -4,6 +4,8 @@ pub mod delivery;
 pub mod docker;
 pub mod faulty;
 pub mod files;
+pub mod flow;
 pub mod git_http;
+pub mod program;
 pub mod registry;
 pub mod repo;
