@@ -1,9 +1,5 @@
 //! The first article for real: three images from three Dockerfiles into a registry that asks for
 //! a login, and their tag into the Helm values of a repository that asks for a token.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests look at real files and run real programs"
-)]
 
 use crate::support::delivery::{Delivery, PASSWORD, docker};
 use crate::support::repo;

@@ -92,7 +92,7 @@ fn a_page_is_deployed_kept_and_replaced() {
         "{page}"
     );
     assert_eq!(migrations(&delivery), 1);
-    assert_eq!(containers(&delivery), [delivery.name.clone()]);
+    assert_eq!(containers(&delivery), std::slice::from_ref(&delivery.name));
     let id = inspect(&delivery.name, "{{.Id}}");
     let image = inspect(&delivery.name, "{{.Config.Image}}");
     let digest = delivery.digest("web-repo", &first).expect("pushed");
@@ -130,7 +130,7 @@ fn a_page_is_deployed_kept_and_replaced() {
     assert_eq!(migrations(&delivery), 1);
     assert_eq!(
         containers(&delivery),
-        [delivery.name.clone()],
+        std::slice::from_ref(&delivery.name),
         "the old one is gone"
     );
     assert_tidy(&delivery);
@@ -160,7 +160,7 @@ fn an_unhealthy_version_never_takes_over() {
         "{page}"
     );
     assert_eq!(inspect(&delivery.name, "{{.Id}}"), id);
-    assert_eq!(containers(&delivery), [delivery.name.clone()]);
+    assert_eq!(containers(&delivery), std::slice::from_ref(&delivery.name));
     // A version that dies at once is told apart from one that is unhealthy.
     delivery.source.commit(
         "dead",
@@ -197,7 +197,7 @@ fn a_version_that_cannot_take_the_place_is_rolled_back() {
     );
     assert_eq!(inspect(&delivery.name, "{{.Id}}"), id);
     assert_eq!(inspect(&delivery.name, "{{.State.Running}}"), "true");
-    assert_eq!(containers(&delivery), [delivery.name.clone()]);
+    assert_eq!(containers(&delivery), std::slice::from_ref(&delivery.name));
 
     // With a port of its own it goes through; the migration of that run was applied already.
     drop(taken);

@@ -255,11 +255,6 @@ impl Started {
         }
     }
 
-    /// Its process.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// What it printed so far.
     pub fn out(&self) -> String {
         std::fs::read_to_string(self.output.path().join("out")).unwrap_or_default()
