@@ -8,6 +8,7 @@
 mod article_one;
 mod deploy;
 mod docker_engine;
+mod engine_restart;
 mod examples;
 mod faults;
 mod fresh;

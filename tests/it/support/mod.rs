@@ -7,3 +7,4 @@ pub mod files;
 pub mod git_http;
 pub mod registry;
 pub mod repo;
+pub mod second_engine;
