@@ -11,13 +11,13 @@ const PIPELINE: &str = r##"
 pipeline work {
     build app {
         dockerfile "build/slow"
-        retry 3 { backoff "200ms" }
+        retry 7 { backoff "250ms" }
     }
     run boxed {
         needs build.app
         container "pipewright-test-base:latest" network=none
         // An engine that shuts down kills its containers first: to the stage that is a failure.
-        retry 3 { backoff "200ms"; on failed errored }
+        retry 7 { backoff "250ms"; on failed errored }
         script "trap 'exit 9' TERM; echo in the box; busybox sleep 3 & wait; echo out of the box"
     }
 }
