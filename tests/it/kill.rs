@@ -12,7 +12,7 @@ use crate::support::delivery::{BASE, Delivery, docker};
 use crate::support::repo;
 
 /// Versions delivered in each of the lanes, which run at the same time.
-const LANES: [u64; 2] = [50, 50];
+const LANES: [u64; 4] = [25; 4];
 
 fn pipeline(name: &str) -> String {
     format!(
@@ -24,6 +24,21 @@ pipeline ship {{
             wait
             """#
     }}
+    build app {{ dockerfile "build/tiny" }}
+    push app
+    bump main repo=manifests {{
+        file "main/values.yaml" {{ set ".front.imageTag" "${{image.app.tag}}" }}
+        commit "Release ${{git.sha}}"
+    }}
+    deploy shop {{
+        docker {{
+            before migrate {{ command "/bin/sh" "-c" "busybox sleep 0.1; echo migrated" }}
+            container {name} image=app network=none {{
+                command "/bin/sh" "-c" "trap 'exit 0' TERM; touch /ready; busybox sleep 6000 & wait"
+                ready "test -e /ready"
+            }}
+        }}
+    }}
     run boxed {{
         container "{BASE}"
         service db image="{BASE}" {{
@@ -31,21 +46,6 @@ pipeline ship {{
             ready "test -e /ready"
         }}
         script "busybox sleep 0.1; test -e app/version"
-    }}
-    build app web {{ dockerfile "build/tiny" }}
-    push app web
-    bump main repo=manifests {{
-        file "main/values.yaml" {{ set ".front.imageTag" "${{image.app.tag}}" }}
-        commit "Release ${{git.sha}}"
-    }}
-    deploy shop {{
-        docker {{
-            before migrate image=web {{ command "/bin/sh" "-c" "busybox sleep 0.1; echo migrated" }}
-            container {name} image=app network=none {{
-                command "/bin/sh" "-c" "trap 'exit 0' TERM; touch /ready; busybox sleep 6000 & wait"
-                ready "test -e /ready"
-            }}
-        }}
     }}
 }}
 "##
@@ -232,7 +232,6 @@ impl Lane {
         );
 
         let digest = delivery.digest("app-repo", sha).expect("pushed");
-        assert!(delivery.digest("web-repo", sha).is_some());
         let outputs = shown.to_string();
         assert!(outputs.contains(&digest), "{outputs}");
         let puts = delivery

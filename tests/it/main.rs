@@ -10,6 +10,7 @@ mod cli;
 mod deploy;
 mod docker_engine;
 mod engine;
+mod engine_restart;
 mod examples;
 mod faults;
 mod fresh;

@@ -9,3 +9,4 @@ pub mod git_http;
 pub mod program;
 pub mod registry;
 pub mod repo;
+pub mod second_engine;
