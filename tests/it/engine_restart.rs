@@ -1,8 +1,4 @@
 //! The container engine goes away in the middle of the work and comes back.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests look at real files and run real programs"
-)]
 
 use crate::support::delivery::{Delivery, wait_for};
 use crate::support::second_engine::SecondEngine;
