@@ -1,6 +1,7 @@
 //! Files of the user: pipelines, reports, drafts.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::ports::files::{FileError, Files, PipelineFile};
@@ -49,7 +50,13 @@ fn is_left_out(name: &str) -> bool {
 }
 
 fn read_bounded(path: &Path, limit: u64) -> Result<String, String> {
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    // Opening a named pipe would otherwise wait for a writer that never comes.
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+        .map_err(|error| error.to_string())?;
     let kind = file.metadata().map_err(|error| error.to_string())?;
     if !kind.is_file() {
         return Err("it is not a regular file".to_owned());
@@ -104,7 +111,13 @@ impl Files for HostFiles {
         let mut found = Vec::new();
         let mut open = vec![(dir.to_owned(), 0)];
         while let Some((dir, depth)) = open.pop() {
-            let entries = entries(&dir)?;
+            let entries = match entries(&dir) {
+                Ok(entries) => entries,
+                // The data directory of a database, say: nobody keeps pipelines where they
+                // cannot be read, and it must not hide the others.
+                Err(_) if depth > 0 => continue,
+                Err(error) => return Err(error),
+            };
             if entries
                 .iter()
                 .any(|(name, kind)| !kind.is_dir() && is_pipeline(name))
@@ -167,14 +180,26 @@ impl Files for HostFiles {
     }
 
     fn write(&self, path: &Path, text: &str) -> Result<(), FileError> {
-        let dir = path
+        // A link stays one, and who may read the file stays as it is.
+        let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let mode = std::fs::metadata(&target).map(|metadata| metadata.permissions().mode());
+        let dir = target
             .parent()
             .filter(|dir| !dir.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(|error| fail(path, error))?;
+        let mut file = tempfile::Builder::new()
+            .prefix(".pipewright-")
+            .permissions(std::fs::Permissions::from_mode(0o666))
+            .tempfile_in(dir)
+            .map_err(|error| fail(path, error))?;
+        if let Ok(mode) = mode {
+            file.as_file()
+                .set_permissions(std::fs::Permissions::from_mode(mode & 0o7777))
+                .map_err(|error| fail(path, error))?;
+        }
         file.write_all(text.as_bytes())
             .map_err(|error| fail(path, error))?;
-        file.persist(path)
+        file.persist(&target)
             .map_err(|error| fail(path, error.error))?;
         Ok(())
     }
@@ -224,6 +249,32 @@ mod tests {
         let project = HostFiles.project(dir.path()).unwrap();
         let fine: Vec<bool> = project.iter().map(|(_, text)| text.is_ok()).collect();
         assert_eq!(fine, [false, true, false]);
+    }
+
+    #[test]
+    fn a_named_pipe_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.kdl");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let pipe = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, pipe, mode, 0).unwrap();
+        let error = HostFiles.read(&path, 10).unwrap_err();
+        assert!(error.message.contains("regular"), "{error}");
+    }
+
+    #[test]
+    fn writing_keeps_links_and_permissions() {
+        let dir = tempfile::tempdir().unwrap();
+        let [real, link] = ["real", "link"].map(|name| dir.path().join(name));
+        std::fs::write(&real, "old").unwrap();
+        std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        HostFiles.write(&link, "new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read_to_string(&real).unwrap(), "new");
+        let mode = std::fs::metadata(&real).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{format, run};
 use crate::base::{RunId, StageId};
 use crate::event::RunState;
 use crate::journal::replay;
-use crate::ports::store::StoreReader;
+use crate::ports::store::{RunRow, StoreReader};
 use crate::report::{RunReport, Summary, summary, text};
 
 /// `runs`.
@@ -30,7 +30,10 @@ pub(super) fn show(app: &App<'_>, args: &Show) -> Result<Exit, Failure> {
         return app.print(&format::show_json(&state));
     }
     let mut states = vec![(run.clone(), state)];
-    follow(&*store, &run, &mut states)?;
+    for row in story(&*store, &run)?.into_iter().skip(1) {
+        let state = RunState::of(&replay(&*store, &row.run)?);
+        states.push((row.run, state));
+    }
     let edges: Vec<Vec<(StageId, StageId)>> = states
         .iter()
         .map(|(run, state)| run::edges(&*store, run, state))
@@ -51,33 +54,66 @@ pub(super) fn show(app: &App<'_>, args: &Show) -> Result<Exit, Failure> {
     })
 }
 
-/// Runs that were chained to a run, and to those.
-fn follow(
-    store: &dyn StoreReader,
-    run: &RunId,
-    states: &mut Vec<(RunId, RunState)>,
-) -> Result<(), Failure> {
-    for row in store.chained(run)? {
-        let state = RunState::of(&replay(store, &row.run)?);
-        states.push((row.run.clone(), state));
-        follow(store, &row.run, states)?;
+/// A run and all that followed from it, in order.
+pub(super) fn story(store: &dyn StoreReader, run: &RunId) -> Result<Vec<RunRow>, Failure> {
+    let mut rows = Vec::new();
+    let mut open: Vec<RunRow> = store.run(run)?.into_iter().collect();
+    while let Some(row) = open.pop() {
+        let mut next = store.chained(&row.run)?;
+        next.reverse();
+        open.extend(next);
+        rows.push(row);
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// `logs`.
 pub(super) fn logs(app: &App<'_>, args: &Logs) -> Result<Exit, Failure> {
     let store = app.store()?;
     let run = app.find(&*store, &args.run)?;
-    let state = RunState::of(&replay(&*store, &run)?);
-    let stages = stages(&state, args.stage.as_deref())?;
-    let heads = stages.len() > 1;
+    let all = printed(&*store, &run, args.stage.as_deref())?;
+    let heads = all.iter().map(|(_, stages)| stages.len()).sum::<usize>() > 1;
     app.write(|out| {
-        for stage in &stages {
-            one(app, &*store, out, &run, stage, heads)?;
+        for (row, stages) in &all {
+            for stage in stages {
+                let head = heads.then(|| head(row, stage, all.len() > 1));
+                one(app, &*store, out, &row.run, stage, head.as_deref())?;
+            }
         }
         Ok(())
     })
+}
+
+/// The runs of a story with those of their stages whose logs were asked for.
+pub(super) fn printed(
+    store: &dyn StoreReader,
+    run: &RunId,
+    asked: Option<&str>,
+) -> Result<Vec<(RunRow, Vec<StageId>)>, Failure> {
+    let mut all = Vec::new();
+    let mut none = None;
+    for row in story(store, run)? {
+        let state = RunState::of(&replay(store, &row.run)?);
+        match stages(&state, asked) {
+            Ok(stages) => all.push((row, stages)),
+            Err(failure) => {
+                none.get_or_insert(failure);
+            }
+        }
+    }
+    match none {
+        Some(failure) if all.is_empty() => Err(failure),
+        _ => Ok(all),
+    }
+}
+
+/// What stands above a stage's log.
+pub(super) fn head(row: &RunRow, stage: &StageId, several: bool) -> String {
+    if several {
+        format!("── {} {stage}", row.pipeline)
+    } else {
+        format!("── {stage}")
+    }
 }
 
 /// The stages whose logs were asked for.
@@ -111,7 +147,7 @@ fn one(
     out: &mut dyn Write,
     run: &RunId,
     stage: &StageId,
-    head: bool,
+    head: Option<&str>,
 ) -> std::io::Result<()> {
     const PIECE: usize = 1 << 20;
     let mut offset = 0;
@@ -122,8 +158,8 @@ fn one(
         if bytes.is_empty() {
             return Ok(());
         }
-        if head && offset == 0 {
-            writeln!(out, "── {stage}")?;
+        if let (Some(head), 0) = (head, offset) {
+            writeln!(out, "{head}")?;
         }
         offset += bytes.len() as u64;
         emit(app, out, &bytes)?;
@@ -149,14 +185,17 @@ pub(super) fn emit(app: &App<'_>, out: &mut dyn Write, bytes: &[u8]) -> std::io:
 /// `cancel`.
 pub(super) fn cancel(app: &App<'_>, args: &Cancel) -> Result<Exit, Failure> {
     let store = app.store()?;
-    let run = app.find(&*store, &args.run)?;
-    let row = store.run(&run)?;
-    if let Some(outcome) = row.and_then(|row| row.outcome) {
+    let asked = app.find(&*store, &args.run)?;
+    let story = story(&*store, &asked)?;
+    // What followed from a run that has ended may still be at work.
+    let Some(run) = story.iter().find(|row| row.outcome.is_none()) else {
+        let outcome = story.first().and_then(|row| row.outcome.as_deref());
         return Err(Failure::usage(
-            format!("run {run} has ended: {outcome}"),
+            format!("run {asked} has ended: {}", outcome.unwrap_or("unknown")),
             "there is nothing to cancel",
         ));
-    }
+    };
+    let run = run.run.clone();
     store.request_cancel(&run, "`pipewright cancel`")?;
     let held = store.is_held(&run)?;
     app.print(&if held {

@@ -14,6 +14,7 @@ mod look;
 pub mod man;
 mod plan;
 mod project;
+pub mod reference;
 mod run;
 mod screen;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::app::{App, Exit, Failure};
 use super::args::{Rerun, Run, RunFormat};
 use super::screen::{self, Watch};
-use super::{plan as plan_command, project};
+use super::{look, plan as plan_command, project};
 use crate::base::{RunId, StageId, human_bytes};
 use crate::engine::{Cancel, Definition, Engine, NewRun, create, execute, rerun as create_like};
 use crate::event::{Outcome, RunState};
@@ -105,8 +105,18 @@ pub(super) async fn run(app: &App<'_>, args: &Run) -> Result<Exit, Failure> {
 pub(super) async fn rerun(app: &App<'_>, args: &Rerun) -> Result<Exit, Failure> {
     let world = app.worlds.real(&app.root(), &app.state_dir())?;
     let store = world.readers.store.clone();
-    let run = app.find(&*store, &args.run)?;
-    let state = RunState::of(&replay(&*store, &run)?);
+    let mut run = app.find(&*store, &args.run)?;
+    let mut state = RunState::of(&replay(&*store, &run)?);
+    // What failed may be a run that followed from the one that is named.
+    if args.failed && state.outcome.is_some_and(|outcome| !outcome.is_bad()) {
+        for row in look::story(&*store, &run)? {
+            let later = RunState::of(&replay(&*store, &row.run)?);
+            if later.outcome.is_some_and(|outcome| outcome.is_bad()) {
+                (run, state) = (row.run, later);
+                break;
+            }
+        }
+    }
     if state.outcome.is_none() {
         return Err(Failure::usage(
             format!("run {run} has not ended"),

@@ -331,7 +331,13 @@ impl<'a> Runner<'a> {
             tokio::select! {
                 biased;
                 Some(end) = self.tasks.join_next() => match end {
-                    Ok(end) => self.finish(end),
+                    Ok(end) => {
+                        // Its end may follow from the request; what waits for it must know that.
+                        if !self.cancelled && self.cancel.is_requested() {
+                            self.stop();
+                        }
+                        self.finish(end);
+                    }
                     // A panic in a stage is a defect; the run must still come to an end.
                     Err(panic) => self.lost(&panic.to_string()),
                 },

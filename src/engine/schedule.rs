@@ -190,16 +190,17 @@ impl Schedule {
             let Some(settled) = self.settled[from] else {
                 continue;
             };
-            if rank(settled.standing) > rank(worst.standing) {
+            // Of several, the first in the text is named: the others often follow from it.
+            let first = |cause: Option<usize>| {
+                Some(cause.map_or(settled.cause, |cause| cause.min(settled.cause)))
+            };
+            let (ours, theirs) = (rank(worst.standing), rank(settled.standing));
+            if theirs > ours || (theirs == ours && settled.cause < worst.cause) {
                 worst = settled;
             }
             match judge(why, settled.standing) {
-                Standing::Skipped => {
-                    skip.get_or_insert(settled.cause);
-                }
-                Standing::Bad => {
-                    block.get_or_insert(settled.cause);
-                }
+                Standing::Skipped => skip = first(skip),
+                Standing::Bad => block = first(block),
                 _ => {}
             }
         }

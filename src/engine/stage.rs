@@ -125,7 +125,7 @@ async fn attempt_all(shared: &Shared, entry: &StageEntry, task: &Task) -> End {
     }
     let retries = &entry.common.retry;
     let mut attempt = task.attempts;
-    let known = Mutex::new(task.past.clone());
+    let past = Mutex::new(task.past.clone());
     loop {
         attempt += 1;
         let event = Event::StageStarted {
@@ -135,7 +135,7 @@ async fn attempt_all(shared: &Shared, entry: &StageEntry, task: &Task) -> End {
         shared.engine.journal.record(&shared.run, event);
         // Before anything is tried again, it is asked what became of the try before.
         let examine = task.interrupted || attempt > task.attempts + 1;
-        let result = attempt_once(shared, entry, task, attempt, examine, &known).await;
+        let result = attempt_once(shared, entry, task, &past, (attempt, examine)).await;
         let again = match &result {
             Err(failure) => {
                 retries.on.contains(&failure.outcome)
@@ -179,9 +179,8 @@ async fn attempt_once(
     shared: &Shared,
     entry: &StageEntry,
     task: &Task,
-    attempt: u32,
-    examine: bool,
-    known: &Mutex<Vec<EffectState>>,
+    past: &Mutex<Vec<EffectState>>,
+    (attempt, examine): (u32, bool),
 ) -> Result<Done, Failure> {
     if let Some(error) = shared.engine.journal.failed() {
         return Err(Failure::errored(format!(
@@ -189,13 +188,14 @@ async fn attempt_once(
         )));
     }
     let cancel = task.cancel.child_token();
-    let past = known.lock().expect("no holder of this lock panics").clone();
     let effects = Recorder {
         journal: &shared.engine.journal,
         run: &shared.run,
         stage: &entry.id,
-        known,
+        past,
     };
+    // What the attempts before this one intended, in whichever process they were made.
+    let before = effects.past();
     let cx = StageContext {
         world: &shared.engine.world,
         values: &shared.values,
@@ -206,7 +206,7 @@ async fn attempt_once(
         output: &*task.output,
         cancel: cancel.clone(),
         effects: &effects,
-        past: &past,
+        past: &before,
         tree: shared.tree.clone(),
         grace: shared.engine.grace,
     };
@@ -373,8 +373,7 @@ struct Recorder<'a> {
     journal: &'a Journal,
     run: &'a RunId,
     stage: &'a StageId,
-    /// What the journal knows of the stage's effects, for the next attempt.
-    known: &'a Mutex<Vec<EffectState>>,
+    past: &'a Mutex<Vec<EffectState>>,
 }
 
 #[async_trait]
@@ -386,10 +385,7 @@ impl Effects for Recorder<'_> {
             detail: detail.clone(),
         };
         self.record(event, "nothing was changed").await?;
-        self.remember(key, |effect| {
-            effect.intent = detail;
-            effect.result = None;
-        });
+        EffectState::intend(&mut self.lock(), key, &detail);
         Ok(())
     }
 
@@ -400,24 +396,18 @@ impl Effects for Recorder<'_> {
             detail: detail.clone(),
         };
         self.record(event, "the change was made").await?;
-        self.remember(key, |effect| effect.result = Some(detail));
+        EffectState::done(&mut self.lock(), key, &detail);
         Ok(())
     }
 }
 
 impl Recorder<'_> {
-    fn remember(&self, key: &str, change: impl FnOnce(&mut EffectState)) {
-        let mut known = self.known.lock().expect("no holder of this lock panics");
-        let place = known.iter().position(|effect| effect.key == key);
-        let place = place.unwrap_or_else(|| {
-            known.push(EffectState {
-                key: key.to_owned(),
-                intent: BTreeMap::new(),
-                result: None,
-            });
-            known.len() - 1
-        });
-        change(&mut known[place]);
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<EffectState>> {
+        self.past.lock().expect("no holder of this lock panics")
+    }
+
+    fn past(&self) -> Vec<EffectState> {
+        self.lock().clone()
     }
 
     async fn record(&self, event: Event, consequence: &str) -> Result<(), Failure> {

@@ -70,6 +70,30 @@ pub struct EffectState {
     pub result: Option<BTreeMap<String, String>>,
 }
 
+impl EffectState {
+    /// Notes an intent among those of a stage; one of the same key before it is over.
+    pub fn intend(effects: &mut Vec<Self>, key: &str, intent: &BTreeMap<String, String>) {
+        effects.retain(|effect| effect.key != key);
+        effects.push(Self {
+            key: key.to_owned(),
+            intent: intent.clone(),
+            result: None,
+        });
+    }
+
+    /// Notes that a change of a stage was made.
+    pub fn done(effects: &mut Vec<Self>, key: &str, result: &BTreeMap<String, String>) {
+        match effects.iter_mut().find(|effect| effect.key == key) {
+            Some(effect) => effect.result = Some(result.clone()),
+            None => effects.push(Self {
+                key: key.to_owned(),
+                intent: BTreeMap::new(),
+                result: Some(result.clone()),
+            }),
+        }
+    }
+}
+
 impl StageState {
     fn new(id: StageId) -> Self {
         Self {
@@ -149,24 +173,10 @@ impl RunState {
                 stage.outcome = None;
             }
             Event::Intent { stage, key, detail } => {
-                let effects = &mut self.entry(stage).effects;
-                effects.retain(|effect| effect.key != *key);
-                effects.push(EffectState {
-                    key: key.clone(),
-                    intent: detail.clone(),
-                    result: None,
-                });
+                EffectState::intend(&mut self.entry(stage).effects, key, detail);
             }
             Event::Effect { stage, key, detail } => {
-                let effects = &mut self.entry(stage).effects;
-                match effects.iter_mut().find(|effect| effect.key == *key) {
-                    Some(effect) => effect.result = Some(detail.clone()),
-                    None => effects.push(EffectState {
-                        key: key.clone(),
-                        intent: BTreeMap::new(),
-                        result: Some(detail.clone()),
-                    }),
-                }
+                EffectState::done(&mut self.entry(stage).effects, key, detail);
             }
             Event::StageRetried { stage, .. } => self.entry(stage).waiting = None,
             Event::StageWaiting { stage, group } => self.entry(stage).waiting = Some(group.clone()),

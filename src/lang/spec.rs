@@ -271,4 +271,37 @@ impl Type {
             Self::Constraint => "a version constraint",
         }
     }
+
+    /// How it is written, for the reference.
+    pub const fn explain(self) -> &'static str {
+        match self {
+            Self::Name => "Letters, digits, `-` and `_`.",
+            Self::Literal => "Taken as it is; `${…}` is not replaced.",
+            Self::Text => {
+                "`${…}` is replaced, `$${` stands for `${`. It is shown and stored, so it cannot mention a secret."
+            }
+            Self::SecretText => {
+                "`${…}` is replaced. It may mention secrets; then the whole of it is one."
+            }
+            Self::Script => "Taken as it is: `${…}` is the shell's own.",
+            Self::Path => {
+                "Relative to the repository's root, with `/`; `${…}` is replaced. It cannot lead outside."
+            }
+            Self::Duration => "A number and a unit: `500ms`, `30s`, `10m`, `1h30m`, `2d`.",
+            Self::Size => "A number and a unit: `100B`, `64KiB`, `512MiB`, `10GB`.",
+            Self::Int(_) => "Written without quotes.",
+            Self::OneOf(_) => "One of the words given.",
+            Self::Stage => "`kind.name`, such as `push.app`; in `needs` also a kind for all of it.",
+            Self::Decl(_) => "The name of something declared.",
+            Self::Glob => {
+                "`*` within a part, `**` over parts, `?`, `[a-z]`, `{a,b}`. Where paths are listed, `!` in front excludes."
+            }
+            Self::Regex => "A regular expression of bounded size; best written as a raw string.",
+            Self::Expr => "See [Expressions](language.md#expressions).",
+            Self::Date => "`2027-01-31`.",
+            Self::Constraint => {
+                "A constraint on versions: `1.2`, `^1.2.3`, `>=1.0, <2.0`, `~1.4 || *`."
+            }
+        }
+    }
 }

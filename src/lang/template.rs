@@ -54,14 +54,17 @@ pub enum Reference {
 }
 
 macro_rules! fields {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident { $(#[doc = $vdoc:literal] $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $name { $($(#[$vdoc])* $variant),+ }
+        pub enum $name { $(#[doc = $vdoc] $variant),+ }
 
         impl $name {
             /// Every field's name.
             pub const NAMES: &'static [&'static str] = &[$($text),+];
+
+            /// Every field's name, and what it is.
+            pub const DOCS: &'static [(&'static str, &'static str)] = &[$(($text, $vdoc)),+];
 
             /// The field's name.
             pub const fn as_str(self) -> &'static str {

@@ -102,9 +102,11 @@ fn before(plan: &Plan, forecasts: &[Option<Forecast>], at: usize) -> Option<Fore
         };
         let verdict = forecasts[*from].as_ref().map(|forecast| forecast.verdict);
         let id = &plan.stages[*from].id;
-        if let (Some(Verdict::Skip), Why::Data(_) | Why::Gate | Why::Needs { propagate: true }) =
-            (verdict, why)
-        {
+        let strict = matches!(
+            why,
+            Why::Data(_) | Why::Gate | Why::Needs { propagate: true }
+        );
+        if strict && verdict == Some(Verdict::Skip) {
             return Some(Forecast::new(Verdict::Skip, format!("{id} is skipped")));
         }
     }

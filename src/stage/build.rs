@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::context::INPUTS_LABEL;
+use super::found::{Found, in_registry, resolved, short};
 use super::{
     CheckContext, Done, Failure, Forecast, ImageFacts, Kind, Lowering, Missing, PlanContext, Read,
     Stage, StageContext, Values, Verdict, Want,
@@ -18,7 +19,6 @@ use crate::lang::Template;
 use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
 use crate::ports::Readers;
 use crate::ports::engine::{BuildRequest, ContextFacts, EngineError, EngineReader};
-use crate::ports::registry::RegistryReader;
 use crate::stage_children;
 
 pub(super) const USES: NodeSpec = NodeSpec {
@@ -154,19 +154,6 @@ pub(super) fn stages_used(cx: &Lowering<'_>) -> Vec<Spanned<StageId>> {
                 .collect()
         })
         .unwrap_or_default()
-}
-
-/// Where the registry or the engine already has what would be built.
-#[derive(Debug)]
-pub(super) struct Found {
-    /// Image id, which on a registry is the digest of the image's configuration.
-    pub id: String,
-    /// Digest of the manifest, if it is in the registry.
-    pub digest: Option<Digest>,
-    /// Why it counts, in a sentence.
-    pub evidence: String,
-    /// Something odd about it.
-    pub warning: Option<String>,
 }
 
 /// What is to be built, with everything resolved but the secrets.
@@ -315,71 +302,6 @@ impl Build {
 const REVISION: &str = "org.opencontainers.image.revision";
 const CREATED: &str = "org.opencontainers.image.created";
 
-/// Looks a tag up in its registry. It counts if the image was built from the same inputs or is
-/// immutable.
-pub(super) async fn in_registry(
-    registry: &dyn RegistryReader,
-    facts: &ImageFacts,
-    inputs: Option<&Digest>,
-    immutable: bool,
-) -> Result<Option<Found>, Failure> {
-    let Some(manifest) = registry
-        .manifest(&facts.target, &facts.repository, &facts.tag)
-        .await?
-    else {
-        return Ok(None);
-    };
-    let reference = facts.reference();
-    let json: serde_json::Value = serde_json::from_slice(&manifest.bytes).map_err(|error| {
-        Failure::errored(format!("the manifest of {reference} is not JSON: {error}"))
-    })?;
-    let config = json
-        .pointer("/config/digest")
-        .and_then(|digest| digest.as_str());
-    let Some(config) = config.and_then(|digest| digest.parse::<Digest>().ok()) else {
-        // An index has no single configuration. It was not made by us, so only immutability decides.
-        return Ok(immutable.then(|| Found {
-            id: String::new(),
-            evidence: format!("{reference} is in the registry and immutable"),
-            digest: Some(manifest.digest.clone()),
-            warning: None,
-        }));
-    };
-    let labels = match registry
-        .blob(&facts.target, &facts.repository, &config)
-        .await?
-    {
-        Some(blob) => labels_of(&blob),
-        None => BTreeMap::new(),
-    };
-    let same = inputs.is_some_and(|inputs| {
-        labels
-            .get(INPUTS_LABEL)
-            .is_some_and(|label| *label == inputs.as_str())
-    });
-    let evidence = match (immutable, same) {
-        (true, _) => format!("{reference} is in the registry and immutable"),
-        (false, true) => format!("{reference} is in the registry, built from the same inputs"),
-        (false, false) => return Ok(None),
-    };
-    let warning = (immutable && !same && inputs.is_some() && labels.contains_key(INPUTS_LABEL)).then(|| {
-        format!("{reference} was built from other inputs than this commit has; give it a new tag if they should be released")
-    });
-    Ok(Some(Found {
-        id: config.to_string(),
-        evidence,
-        digest: Some(manifest.digest),
-        warning,
-    }))
-}
-
-fn labels_of(config: &[u8]) -> BTreeMap<String, String> {
-    serde_json::from_slice::<serde_json::Value>(config)
-        .ok()
-        .and_then(|config| serde_json::from_value(config.pointer("/config/Labels")?.clone()).ok())
-        .unwrap_or_default()
-}
-
 /// The OCI annotations every image gets. None of them differs between two runs at one commit.
 fn annotations(values: &Values, image: &str) -> BTreeMap<String, String> {
     let commit = &values.commit;
@@ -484,10 +406,6 @@ async fn all(
         map.insert(key.clone(), values.plain(template).await?);
     }
     Ok(map)
-}
-
-pub(super) fn short(id: &str) -> &str {
-    id.get(..19).unwrap_or(id)
 }
 
 #[async_trait]
@@ -659,15 +577,4 @@ impl Build {
             .and_then(|decl| decl.value.aliases.first());
         optional(values, alias).await
     }
-}
-
-/// A target whose login is spelled out, for handing to an engine.
-pub(super) async fn resolved(
-    registry: &dyn RegistryReader,
-    mut target: crate::ports::registry::Target,
-) -> Result<crate::ports::registry::Target, Failure> {
-    if let Some((user, password)) = registry.resolve(&target).await? {
-        target.login = crate::ports::registry::Login::Basic { user, password };
-    }
-    Ok(target)
 }

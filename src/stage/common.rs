@@ -260,21 +260,27 @@ impl When {
                     child
                         .args
                         .iter()
-                        .filter_map(|value| value.as_str().map(str::to_owned))
+                        .filter_map(|value| {
+                            // `${name}` is the member's: a condition is judged for each of a family.
+                            let text = cx.name(value).map(|name| name.value);
+                            text.or_else(|| value.as_str().map(str::to_owned))
+                        })
                         .collect()
                 })
                 .unwrap_or_default()
         };
+        let (branches, tags, changed) = (words("branch"), words("tag"), words("changed"));
+        let outcomes = words("outcome");
         let expr = node
             .child_arg("expr")
             .and_then(|value| parse_expr(&cx.node.source, value, cx.diagnostics));
         Self {
             span: node.span,
-            branches: words("branch"),
-            tags: words("tag"),
-            changed: words("changed"),
+            branches,
+            tags,
+            changed,
             expr,
-            outcomes: words("outcome")
+            outcomes: outcomes
                 .iter()
                 .filter_map(|word| word.parse().ok())
                 .collect(),

@@ -9,6 +9,7 @@ pub mod bump;
 pub mod common;
 pub mod context;
 pub mod deploy;
+mod found;
 pub mod notify;
 pub mod push;
 pub mod run;

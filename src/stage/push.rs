@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::build::{in_registry, resolved, short};
 use super::context::INPUTS_LABEL;
+use super::found::{in_registry, resolved, short};
 use super::{
     CheckContext, Done, Failure, Forecast, ImageFacts, Kind, Lowering, PlanContext, Read, Stage,
     StageContext, Values, Verdict, Want,
@@ -17,7 +17,7 @@ use crate::decl;
 use crate::lang::Template;
 use crate::lang::spec::{Args, NodeSpec, Type};
 use crate::ports::Retry;
-use crate::ports::engine::PushRequest;
+use crate::ports::engine::{EngineError, PushRequest};
 use crate::ports::registry::{Manifest, RegistryReader};
 use crate::stage_children;
 
@@ -215,8 +215,21 @@ impl Push {
                     ));
                     return Ok(pushed.digest);
                 }
+                Err(EngineError::Cancelled) => {
+                    return match self.there(cx, facts, id).await {
+                        Ok(Some(digest)) => Ok(digest),
+                        Ok(None) => Err(Failure::cancelled("cancelled: not pushed")),
+                        Err(_) => Err(Failure::cancelled(
+                            "cancelled: whether it was pushed is unknown",
+                        )),
+                    };
+                }
                 Err(error) => match error.retry() {
                     Retry::After(wait) if attempt < TRIES => {
+                        // The answer may have been lost although everything arrived.
+                        if let Ok(Some(digest)) = self.there(cx, facts, id).await {
+                            return Ok(digest);
+                        }
                         let wait = wait
                             .unwrap_or_else(|| backoff(attempt, cx.world.readers.clock.random()));
                         cx.say(format!(
@@ -367,6 +380,22 @@ impl Stage for Push {
 }
 
 impl Push {
+    /// The digest under our tag, if the image there is the one we send.
+    async fn there(
+        &self,
+        cx: &StageContext<'_>,
+        facts: &ImageFacts,
+        id: &str,
+    ) -> Result<Option<Digest>, Failure> {
+        let registry = &cx.world.readers.registry;
+        let manifest = registry
+            .manifest(&facts.target, &facts.repository, &facts.tag)
+            .await?;
+        Ok(manifest
+            .filter(|manifest| config_of(manifest).is_some_and(|config| config == id))
+            .map(|manifest| manifest.digest))
+    }
+
     /// The registry must report what we sent, under the tag we sent it to.
     async fn verify(
         &self,

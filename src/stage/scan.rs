@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::build::{in_registry, resolved};
+use super::found::{in_registry, resolved};
 use super::{
     CheckContext, Done, Failure, Forecast, Kind, Lowering, PlanContext, Read, Stage, StageContext,
     Verdict, Want,

@@ -103,6 +103,9 @@ impl ImageFacts {
     }
 }
 
+/// How a stage ended, and its outputs.
+pub type Left = (Outcome, BTreeMap<String, String>);
+
 /// The values of one run or plan.
 pub struct Values {
     /// The commit.
@@ -132,7 +135,7 @@ pub struct Values {
     /// Ask no registry.
     pub offline: bool,
     /// What stages left, and how they ended.
-    pub ended: RwLock<HashMap<StageId, (Outcome, BTreeMap<String, String>)>>,
+    pub ended: RwLock<HashMap<StageId, Left>>,
     /// How the run stands, for stages that follow everything.
     pub outcome: RwLock<Option<Outcome>>,
 }
@@ -147,7 +150,7 @@ impl Values {
     }
 
     /// How a stage ended and what it left.
-    pub fn ended(&self, stage: &StageId) -> Option<(Outcome, BTreeMap<String, String>)> {
+    pub fn ended(&self, stage: &StageId) -> Option<Left> {
         self.ended
             .read()
             .expect("no holder of this lock panics")

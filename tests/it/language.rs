@@ -137,10 +137,14 @@ fn a_large_project_is_checked_in_linear_time() {
         text
     };
     let measure = |stages: usize| {
-        let began = Instant::now();
-        let found = findings(vec![Source::new("large.kdl", project(stages))]);
-        assert!(found.is_empty(), "{}", written(&found[0]));
-        began.elapsed()
+        // The fastest of a few: other tests run at the same time.
+        let once = || {
+            let began = Instant::now();
+            let found = findings(vec![Source::new("large.kdl", project(stages))]);
+            assert!(found.is_empty(), "{}", written(&found[0]));
+            began.elapsed()
+        };
+        once().min(once()).min(once())
     };
     let small = measure(1_000).max(Duration::from_millis(1));
     let large = measure(8_000);

@@ -5,14 +5,22 @@
     reason = "tests set up the world that they look at"
 )]
 
+mod article_one;
+mod cli;
+mod deploy;
 mod docker_engine;
+mod engine;
+mod engine_restart;
 mod examples;
+mod faults;
 mod fresh;
 mod git;
 mod http;
+mod kill;
 mod language;
 mod registry;
 mod registry_login;
+mod stages;
 mod store;
 mod support;
 mod tidy;

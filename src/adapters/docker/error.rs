@@ -145,6 +145,9 @@ pub(super) fn may_pass(message: &str) -> bool {
         "unexpected status code 5",
         "server misbehaving",
         "received unexpected HTTP status: 429",
+        // The engine's words for an error status whose body is not what it expects.
+        "error parsing HTTP 429",
+        "error parsing HTTP 5",
         "Bad Gateway",
         "Service Unavailable",
         "Gateway Timeout",

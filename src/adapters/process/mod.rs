@@ -179,8 +179,6 @@ impl Host for HostProcesses {
             output.log(b"pipewright: no bash on this host; the script runs under sh -eu\n");
         }
         let stage = self.start(spec, &mut command).await?;
-        // Holds the writing end of the pipe, which would never end.
-        drop(command);
         stage.run(spec, output, cancel).await
     }
 

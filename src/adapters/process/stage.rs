@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -47,6 +49,29 @@ pub(super) struct Stage {
     exit: Receiver,
     status: Option<ExitStatus>,
     output: OutputPipe,
+    _presence: Presence,
+}
+
+/// Counts the stages from their start to the end of their last descendant.
+struct Presence;
+
+static PRESENT: AtomicUsize = AtomicUsize::new(0);
+
+impl Presence {
+    fn new() -> Self {
+        PRESENT.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+
+    fn is_alone() -> bool {
+        PRESENT.load(Ordering::Relaxed) == 1
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        PRESENT.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 enum Until {
@@ -56,12 +81,20 @@ enum Until {
 }
 
 impl Stage {
-    /// Starts it. `command` keeps the writing end of the output pipe until it is dropped.
+    /// Starts it.
     pub(super) fn start(command: &mut Command) -> io::Result<Self> {
+        // One at a time: until it runs its own program, a child holds copies of all our
+        // descriptors, and one that holds the writing end of another stage's pipe would make that
+        // stage look as if it had left something running.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let (reader, writer) = io::pipe()?;
         let output = OutputPipe::new(reader.into())?;
         command.stdout(writer.try_clone()?).stderr(writer);
-        let mut child = command.spawn()?;
+        let child = command.spawn();
+        // Closes our copies of the writing end, without which the pipe would never end.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = child?;
         let pid = i32::try_from(child.id()).expect("process ids are positive 32-bit numbers");
         let group = Pid::from_raw(pid).expect("a child's process id is not zero");
         let exit = pidfd_open(group, PidfdFlags::empty())
@@ -76,6 +109,7 @@ impl Stage {
                     exit,
                     status: None,
                     output,
+                    _presence: Presence::new(),
                 })
             }
             Err(error) => {
@@ -260,17 +294,20 @@ impl Stage {
             marker: spec.marker.clone(),
             pipe: rustix::fs::fstat(&self.output.pipe)?.st_ino,
             workdir: spec.workdir.clone(),
+            alone: Presence::is_alone(),
         };
         let known = known.clone();
         Ok(walk(move || {
-            let active = active().clone();
+            let mut running = active().clone();
             let quarry = Quarry {
                 workdir: quarry.workdir.canonicalize().unwrap_or(quarry.workdir),
                 ..quarry
             };
             let snapshot = Snapshot::take();
-            let left = snapshot.of_stage(&quarry, &active);
-            snapshot.collect_ended(&known, &active);
+            // Also those that were started while we looked.
+            running.extend(active().iter());
+            let left = snapshot.of_stage(&quarry, &running);
+            snapshot.collect_ended(&known, &running);
             left
         })
         .await)

@@ -432,6 +432,33 @@ async fn stages_do_not_end_each_others_processes() {
     assert_gone(&bench.pids("pid"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn stages_that_just_start_are_nobodys_leftovers() {
+    // In one directory, while others clean up: what is being started holds copies of all pipes.
+    let bench = std::sync::Arc::new(Bench::new());
+    let workers: Vec<_> = (0..4)
+        .map(|worker| {
+            let bench = bench.clone();
+            tokio::spawn(async move {
+                for _ in 0..if worker == 0 { 20 } else { 150 } {
+                    if worker == 0 {
+                        assert_eq!(bench.sh("(setsid sleep 1000 >/dev/null 2>&1 &)").await, 0);
+                    } else {
+                        let spec = bench.spec(Program::Command(vec!["true".to_owned()]));
+                        assert_eq!(bench.run(&spec).await.expect("it runs"), 0);
+                    }
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.await.expect("no process was ended by another stage");
+    }
+    let text = bench.output.text();
+    let reports = text.matches("ended what was left running").count();
+    assert_eq!(reports, 20, "{text}");
+}
+
 #[tokio::test]
 async fn dropping_a_run_kills_its_group() {
     let bench = Bench::new();

@@ -124,6 +124,8 @@ pub(super) struct Quarry {
     pub(super) pipe: u64,
     /// Its working directory, without symbolic links.
     pub(super) workdir: PathBuf,
+    /// Whether no other stage runs or is being cleaned up.
+    pub(super) alone: bool,
 }
 
 impl Snapshot {
@@ -162,29 +164,37 @@ impl Snapshot {
         let others =
             |process: &Process| process.pid != quarry.main && active.contains(&process.pid);
         let below = self.below(us, others);
-        let alone = !active.iter().any(|pid| *pid != quarry.main);
 
-        // Nobody but stages makes such orphans: other children of ours stay in our group, or lead
-        // one in our session, as the main process of a stage does that was started just now.
-        let is_orphan = |process: &Process| {
+        // Other children of ours stay in our group, or lead one in our session, as the main
+        // process of a stage does that was started just now. Nobody but stages makes other ones.
+        let is_own = |process: &Process| {
             process.parent == us
-                && process.group != own_group
-                && (process.session != own_session || process.group != process.pid)
+                && process.pid != quarry.main
+                && (process.group == own_group
+                    || (process.session == own_session && process.group == process.pid))
+        };
+        let belongs = |process: &Process| {
+            if process.pid == quarry.main || process.group == quarry.main {
+                return true;
+            }
+            let marker = process.marker();
+            if marker.as_deref() == Some(quarry.marker.as_str()) {
+                return true;
+            }
+            // One that does not run its own program yet holds copies of all our pipes.
+            if is_own(process) {
+                return false;
+            }
+            process.holds_pipe(quarry.pipe)
+                // A daemon that cleaned its environment and closed everything.
+                || (process.parent == us
+                    && ((marker.is_none() && process.works_in(&quarry.workdir))
+                        || (quarry.alone && process.session != own_session)))
         };
         let mut found: HashSet<usize> = below
             .iter()
             .copied()
-            .filter(|at| {
-                let process = &self.processes[*at];
-                process.pid == quarry.main
-                    || process.group == quarry.main
-                    || process.marker().as_deref() == Some(quarry.marker.as_str())
-                    || process.holds_pipe(quarry.pipe)
-                    || (is_orphan(process)
-                        // A daemon that cleaned its environment and closed everything.
-                        && (process.works_in(&quarry.workdir)
-                            || (alone && process.session != own_session)))
-            })
+            .filter(|at| belongs(&self.processes[*at]))
             .collect();
         // What descends from those found, or shares a group or session with them, belongs to them.
         loop {
@@ -380,6 +390,7 @@ mod tests {
             marker: "run/stage".to_owned(),
             pipe: u64::MAX,
             workdir: "/nowhere".into(),
+            alone: false,
         };
         let found: Vec<i32> = snapshot
             .of_stage(&quarry, &BTreeSet::from([main, other]))

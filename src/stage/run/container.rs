@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Container, Run, Service, StageContext};
 use crate::base::Text;
 use crate::ports::Silent;
-use crate::ports::engine::{ContainerSpec, Mount, Network};
+use crate::ports::engine::{ContainerSpec, EngineError, Mount, Network};
 use crate::ports::process::Program;
 use crate::stage::{Failure, Values};
 
@@ -126,7 +126,7 @@ async fn image(cx: &StageContext<'_>, reference: &str) -> Result<String, Failure
     let target = login(cx.values, reference).await?;
     let target = match target {
         Some(target) => {
-            Some(crate::stage::build::resolved(&*cx.world.readers.registry, target).await?)
+            Some(crate::stage::found::resolved(&*cx.world.readers.registry, target).await?)
         }
         None => None,
     };
@@ -205,9 +205,14 @@ async fn wait_ready(
                 )));
             }
         }
-        if engine.exec(id, &command, &Silent).await? == 0 {
-            cx.say(format!("service {} is ready", service.name));
-            return Ok(());
+        match engine.exec(id, &command, &Silent).await {
+            Ok(0) => {
+                cx.say(format!("service {} is ready", service.name));
+                return Ok(());
+            }
+            // It may have stopped since we looked; then the next look says so.
+            Ok(_) | Err(EngineError::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
         if tokio::time::Instant::now() >= deadline {
             let said = engine.tail(id, 20).await.unwrap_or_default();

@@ -288,14 +288,17 @@ async fn receive(client: &mut TcpStream) -> io::Result<Option<Request>> {
         .collect();
     let mut body = bytes.split_off(end + 4);
     let find = |name| headers.iter().find(|(key, _)| key == name);
-    assert!(
-        find("transfer-encoding").is_none(),
-        "this server knows bodies of a known length only"
-    );
-    let length = find("content-length").map_or(0, |(_, value)| value.parse().unwrap_or(0));
-    while body.len() < length {
-        if client.read_buf(&mut body).await? == 0 {
+    if find("transfer-encoding").is_some() {
+        let Some(whole) = receive_chunks(client, body).await? else {
             return Ok(None);
+        };
+        body = whole;
+    } else {
+        let length = find("content-length").map_or(0, |(_, value)| value.parse().unwrap_or(0));
+        while body.len() < length {
+            if client.read_buf(&mut body).await? == 0 {
+                return Ok(None);
+            }
         }
     }
     Ok(Some(Request {
@@ -304,4 +307,32 @@ async fn receive(client: &mut TcpStream) -> io::Result<Option<Request>> {
         headers,
         body,
     }))
+}
+
+/// Puts a chunked body together; `None` if the client goes away in the middle of it.
+async fn receive_chunks(client: &mut TcpStream, mut bytes: Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+    let mut body = Vec::new();
+    loop {
+        let line = loop {
+            if let Some(at) = bytes.windows(2).position(|two| two == b"\r\n") {
+                break at;
+            }
+            if client.read_buf(&mut bytes).await? == 0 {
+                return Ok(None);
+            }
+        };
+        let size = String::from_utf8_lossy(&bytes[..line]).into_owned();
+        let size = usize::from_str_radix(size.trim(), 16).map_err(io::Error::other)?;
+        bytes.drain(..line + 2);
+        while bytes.len() < size + 2 {
+            if client.read_buf(&mut bytes).await? == 0 {
+                return Ok(None);
+            }
+        }
+        body.extend_from_slice(&bytes[..size]);
+        bytes.drain(..size + 2);
+        if size == 0 {
+            return Ok(Some(body));
+        }
+    }
 }

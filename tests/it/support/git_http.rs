@@ -38,6 +38,7 @@ struct State {
     /// A fault and how many more requests whose path contains the text get it.
     faults: Vec<(String, Fault, usize)>,
     before_push: Option<Hook>,
+    before_every_push: Option<Hook>,
     seen: Vec<String>,
 }
 
@@ -147,6 +148,11 @@ impl GitServer {
         self.shared.state.lock().expect("state").before_push = Some(Box::new(run));
     }
 
+    /// Runs something before each push from now on.
+    pub fn before_every_push(&self, hook: impl FnMut() + Send + 'static) {
+        self.shared.state.lock().expect("state").before_every_push = Some(Box::new(hook));
+    }
+
     /// The requests so far: method, target, and `+auth` if a credential came along.
     pub fn requests(&self) -> Vec<String> {
         self.shared.state.lock().expect("state").seen.clone()
@@ -243,6 +249,11 @@ impl Shared {
                 let hook = self.state.lock().expect("state").before_push.take();
                 if let Some(mut hook) = hook {
                     hook();
+                }
+                let hook = self.state.lock().expect("state").before_every_push.take();
+                if let Some(mut hook) = hook {
+                    hook();
+                    self.state.lock().expect("state").before_every_push = Some(hook);
                 }
             }
             let answer = self.backend(&request)?;

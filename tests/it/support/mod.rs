@@ -1,8 +1,12 @@
 //! What several areas of tests share.
 
+pub mod delivery;
 pub mod docker;
 pub mod faulty;
 pub mod files;
+pub mod flow;
 pub mod git_http;
+pub mod program;
 pub mod registry;
 pub mod repo;
+pub mod second_engine;

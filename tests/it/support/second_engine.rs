@@ -1,0 +1,145 @@
+//! A docker engine of a test's own, to be stopped and started at will.
+//!
+//! It lives in a network namespace of its own, so that it cannot touch the bridge of the engine
+//! that everybody else uses; registries on the host's loopback interface are out of its reach.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests look at real files and run real programs"
+)]
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::delivery::{BASE, docker};
+
+/// A running engine. Ends when dropped.
+pub struct SecondEngine {
+    child: Child,
+    dir: TempDir,
+}
+
+impl SecondEngine {
+    /// Starts one that has the base of the sample images.
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let engine = Self {
+            child: spawn(dir.path()),
+            dir,
+        };
+        engine.wait();
+        let image = engine.dir.path().join("base.tar");
+        let image = image.to_str().expect("UTF-8");
+        docker(&["save", "-o", image, BASE]);
+        engine.docker(&["load", "-q", "-i", image]);
+        engine
+    }
+
+    /// What DOCKER_HOST is to be.
+    pub fn address(&self) -> String {
+        format!("unix://{}/sock", self.dir.path().display())
+    }
+
+    /// Runs `docker` with it.
+    #[track_caller]
+    pub fn docker(&self, args: &[&str]) -> String {
+        let address = self.address();
+        let mut all = vec!["-H", &address];
+        all.extend(args);
+        docker(&all)
+    }
+
+    /// Ends it with a signal and starts it again.
+    pub fn restart(&mut self, signal: &str) {
+        self.stop(signal);
+        self.child = spawn(self.dir.path());
+        self.wait();
+    }
+
+    /// Ends it.
+    pub fn stop(&mut self, signal: &str) {
+        let id = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-s", signal, &id]).status();
+        let _ = self.child.wait();
+    }
+
+    fn wait(&self) {
+        let address = self.address();
+        let log = self.dir.path().join("log");
+        let log = || std::fs::read_to_string(&log).unwrap_or_default();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let version = Command::new("docker")
+                .args(["-H", &address, "version"])
+                .output()
+                .expect("these tests need the program `docker`");
+            if version.status.success() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no second engine: {}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+fn spawn(dir: &Path) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join("log"))
+        .expect("a log");
+    let place = dir.display();
+    let name = dir
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .replace('.', "");
+    Command::new("unshare")
+        .args(["--net", "dockerd", "--iptables=false", "--ip-masq=false"])
+        .arg(format!("--data-root={place}/data"))
+        .arg(format!("--exec-root={place}/exec"))
+        .arg(format!("--pidfile={place}/pid"))
+        .arg(format!("--containerd-namespace={name}"))
+        .arg(format!("--containerd-plugins-namespace={name}-plugins"))
+        .arg(format!("--host=unix://{place}/sock"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a second handle"))
+        .stderr(log)
+        .spawn()
+        .expect("these tests need `unshare` and `dockerd`")
+}
+
+impl Drop for SecondEngine {
+    fn drop(&mut self) {
+        self.stop("TERM");
+        // An engine that was killed left its containerd, and both may have left mounts.
+        let pid = std::fs::read_to_string(self.dir.path().join("exec/containerd/containerd.pid"));
+        if let Ok(pid) = pid {
+            let pid = pid.trim();
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if line.contains(&self.dir.path().display().to_string()) {
+                let _ = Command::new("kill").args(["-s", "KILL", pid]).status();
+            }
+        }
+        // Shims outlive what started them; they are told by the directory they were started for.
+        let place = self.dir.path().display().to_string();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+            if line.contains("containerd-shim") && line.contains(&place) {
+                let _ = Command::new("kill").args(["-s", "KILL", &pid]).status();
+            }
+        }
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+        let ours = mounts
+            .lines()
+            .filter_map(|line| line.split(' ').nth(1))
+            .filter(|place| Path::new(place).starts_with(self.dir.path()));
+        for place in ours.collect::<Vec<_>>().into_iter().rev() {
+            let _ = Command::new("umount").args(["-l", place]).status();
+        }
+    }
+}
