@@ -91,6 +91,8 @@ pub(super) async fn run(app: &App<'_>, args: &Run) -> Result<Exit, Failure> {
         simulated: args.simulate,
     };
     let run = create(&session.engine, new).await?;
+    // The run reads its own copy from the journal.
+    drop((plan, project));
     session
         .go(vec![Start {
             run,
