@@ -34,6 +34,8 @@ const MAX_TAIL: usize = 1 << 20;
 const AFTER_KILL: Duration = Duration::from_secs(30);
 /// Containers looked at in parallel.
 const PARALLEL: usize = 8;
+/// Longest time between the moment a name is taken and the moment its container can be seen.
+const UNSEEN: Duration = Duration::from_secs(20);
 
 impl Docker {
     pub(super) async fn find_container(
@@ -111,30 +113,44 @@ impl Docker {
         let options = CreateContainerOptionsBuilder::new()
             .name(&spec.name)
             .build();
-        let error = match self.client.api.create_container(Some(options), body).await {
-            Ok(created) => return Ok(created.id),
-            Err(error) => error,
-        };
-        match error {
-            Error::DockerResponseServerError {
-                status_code: 404,
-                message,
-            } => Err(EngineError::NotFound {
-                what: missing(spec, &message),
-            }),
-            Error::DockerResponseServerError {
-                status_code: 409,
-                message,
-            } => {
-                // The answer to an earlier try of the same call may have been lost.
-                match self.inspect(&spec.name).await? {
-                    Some(found) if is_same_and_fresh(&found, spec) => {
-                        Ok(found.id.unwrap_or_else(|| spec.name.clone()))
-                    }
-                    _ => Err(refused(&what, message)),
+        let deadline = tokio::time::Instant::now() + UNSEEN;
+        loop {
+            let created = self
+                .client
+                .api
+                .create_container(Some(options.clone()), body.clone())
+                .await;
+            let error = match created {
+                Ok(created) => return Ok(created.id),
+                Err(error) => error,
+            };
+            let message = match error {
+                Error::DockerResponseServerError {
+                    status_code: 404,
+                    message,
+                } => {
+                    return Err(EngineError::NotFound {
+                        what: missing(spec, &message),
+                    });
                 }
+                Error::DockerResponseServerError {
+                    status_code: 409,
+                    message,
+                } => message,
+                error => return Err(self.client.error(&what, error)),
+            };
+            // The answer to an earlier try of the same call may have been lost.
+            match self.inspect(&spec.name).await? {
+                Some(found) if is_same_and_fresh(&found, spec) => {
+                    return Ok(found.id.unwrap_or_else(|| spec.name.clone()));
+                }
+                // The engine gives a name away before it shows the container: that call, of a
+                // process that was killed meanwhile, is still on its way.
+                None if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                _ => return Err(refused(&what, message)),
             }
-            error => Err(self.client.error(&what, error)),
         }
     }
 
