@@ -235,7 +235,8 @@ impl Docker {
         self.until_cancelled(id, follow, grace, cancel).await
     }
 
-    /// Passes on everything a container prints, then asks how it ended.
+    /// Passes on everything a started container prints, and waits for its end meanwhile: asking
+    /// only afterwards would cost short containers another round trip.
     async fn follow(
         &self,
         id: &str,
@@ -243,11 +244,20 @@ impl Docker {
         from: impl Stream<Item = Result<LogOutput, Error>>,
         output: &dyn Output,
     ) -> Result<i64, EngineError> {
-        let mut from = std::pin::pin!(from);
-        while let Some(piece) = from.next().await {
-            let piece = piece.map_err(|error| self.client.error(what, error))?;
-            output.log(&piece.into_bytes());
-        }
+        let printed = async {
+            let mut from = std::pin::pin!(from);
+            while let Some(piece) = from.next().await {
+                let piece = piece.map_err(|error| self.client.error(what, error))?;
+                output.log(&piece.into_bytes());
+            }
+            Ok(())
+        };
+        let ((), code) = tokio::try_join!(printed, self.ended(id, what))?;
+        Ok(code)
+    }
+
+    /// Waits until a started container has ended, and returns its exit status.
+    async fn ended(&self, id: &str, what: &str) -> Result<i64, EngineError> {
         let options = WaitContainerOptionsBuilder::new()
             .condition("not-running")
             .build();
