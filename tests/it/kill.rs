@@ -67,6 +67,7 @@ impl Watch {
             .arg("{{.Actor.Attributes.name}}")
             .stdin(Stdio::null())
             .stdout(file.reopen().expect("a second handle"))
+            .stderr(Stdio::null())
             .spawn()
             .expect("docker runs");
         Self { child, file }
@@ -313,12 +314,11 @@ fn a_hundred_runs_killed_at_random_and_resumed() {
             })
         })
         .collect();
-    let tallies: Vec<Tally> = lanes
+    // All of them come to their end, and clean up, before the first failure is told.
+    let ended: Vec<_> = lanes.into_iter().map(|lane| lane.join()).collect();
+    let tallies: Vec<Tally> = ended
         .into_iter()
-        .map(|lane| {
-            lane.join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        .map(|lane| lane.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         .collect();
     let resumed: usize = tallies.iter().map(|tally| tally.resumed).sum();
     assert!(

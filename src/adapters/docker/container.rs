@@ -393,17 +393,32 @@ impl Docker {
             .force(true)
             .v(true)
             .build();
-        match self.client.api.remove_container(id, Some(options)).await {
-            Ok(()) => Ok(()),
-            // Somebody else is removing it this moment.
-            Err(Error::DockerResponseServerError {
-                status_code: 409,
-                message,
-            }) if message.contains("already in progress") => Ok(()),
-            Err(error) => match self.client.error(&what, error) {
-                EngineError::NotFound { .. } => Ok(()),
-                error => Err(error),
-            },
+        let deadline = tokio::time::Instant::now() + UNSEEN;
+        loop {
+            let removed = self
+                .client
+                .api
+                .remove_container(id, Some(options.clone()))
+                .await;
+            match removed {
+                Ok(()) => return Ok(()),
+                // Somebody else is removing it this moment, perhaps for a process that was killed
+                // meanwhile. Its name is free only once that is done, so it is waited for.
+                Err(Error::DockerResponseServerError {
+                    status_code: 409,
+                    message,
+                }) if message.contains("already in progress")
+                    && tokio::time::Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => {
+                    return match self.client.error(&what, error) {
+                        EngineError::NotFound { .. } => Ok(()),
+                        error => Err(error),
+                    };
+                }
+            }
         }
     }
 }
