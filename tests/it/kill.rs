@@ -158,9 +158,13 @@ impl Lane {
     fn kill(&mut self, args: &[&str]) -> bool {
         let delay = self.usual.mul_f64(self.rng.f64() * 1.05);
         let mut started = self.delivery.begin(args);
-        let deadline = Instant::now() + delay;
-        while Instant::now() < deadline {
+        let began = Instant::now();
+        while began.elapsed() < delay {
             if started.ended() {
+                // The first run, or a busier machine, had been slower than this.
+                if args == ["run", "ship"] {
+                    self.usual = self.usual.min(began.elapsed());
+                }
                 return false;
             }
             std::thread::sleep(Duration::from_millis(1));
