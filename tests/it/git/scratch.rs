@@ -28,7 +28,7 @@ async fn scratch_copies_are_private() {
     assert_eq!(listing(&one.path), before);
     assert_eq!(
         one.path,
-        s.repo.path().join(".pipewright/work/run1/build.a")
+        s.repo.path().join(".pipewright").join("work/run1/build.a")
     );
     std::fs::write(one.path.join("d/f"), "changed").expect("write");
     std::fs::write(one.path.join("more"), "m").expect("write");
@@ -168,7 +168,7 @@ async fn a_used_scratch_becomes_an_exact_copy_again() {
         .expect("scratch");
     assert!(listing(&empty.path).is_empty());
     s.workspace.sweep("r").await;
-    assert!(!s.repo.path().join(".pipewright/work/r").exists());
+    assert!(!s.repo.path().join(".pipewright").join("work/r").exists());
 }
 
 #[tokio::test]
