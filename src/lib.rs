@@ -17,4 +17,5 @@ pub mod pipeline;
 pub mod plan;
 pub mod ports;
 pub mod report;
+pub mod scan;
 pub mod stage;

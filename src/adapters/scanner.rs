@@ -16,7 +16,8 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::Output;
-use crate::ports::scanner::{Finding, Rating, Report, ScanError, Scanner};
+use crate::ports::scanner::{ScanError, Scanner, ScannerChoice, ScannerName};
+use crate::scan::{Advisory, Finding, Rating, Report, Severity, Tool};
 
 /// The most a scanner may print.
 const REPORT_LIMIT: u64 = 64 << 20;
@@ -107,7 +108,7 @@ impl PathScanner {
         &self,
         program: &Path,
         cancel: &CancellationToken,
-    ) -> Result<String, ScanError> {
+    ) -> Result<Option<String>, ScanError> {
         let mut command = self.command(program);
         command.arg("--version");
         let done = run(command, &crate::ports::Silent, 64 << 10, cancel).await;
@@ -121,10 +122,7 @@ impl PathScanner {
             .lines()
             .next()
             .and_then(|line| line.strip_prefix("Version: "));
-        Ok(version.map_or_else(
-            || "trivy".to_owned(),
-            |version| format!("trivy {}", plain(version, 40)),
-        ))
+        Ok(version.map(|version| plain(version, 40)))
     }
 }
 
@@ -133,13 +131,14 @@ impl Scanner for PathScanner {
     async fn scan(
         &self,
         image: &str,
-        choice: Option<&str>,
+        choice: Option<&ScannerChoice>,
         output: &dyn Output,
         cancel: &CancellationToken,
     ) -> Result<Report, ScanError> {
-        if let Some(other) = choice.filter(|choice| *choice != "trivy") {
+        if let Some(other) = choice.filter(|choice| choice.name != ScannerName::Trivy) {
             return Err(ScanError::Unavailable(format!(
-                "\"{other}\" is not a scanner we know; leave it out or write \"trivy\""
+                "\"{}\" is not part of this version yet; leave it out or write \"trivy\"",
+                other.name.word()
             )));
         }
         let Some(program) = self.find("trivy") else {
@@ -153,7 +152,10 @@ impl Scanner for PathScanner {
                 "{image:?} is not the name of an image"
             )));
         }
-        let scanner = self.version(&program, cancel).await?;
+        let tool = Tool {
+            name: "trivy".to_owned(),
+            version: self.version(&program, cancel).await?,
+        };
         let mut command = self.command(&program);
         command.args(["image", "--format", "json", "--quiet", image]);
         let done = run(command, output, REPORT_LIMIT, cancel).await?;
@@ -164,7 +166,7 @@ impl Scanner for PathScanner {
                 tail => format!("trivy ended with {}: {tail}", done.status),
             }));
         }
-        report(&scanner, &done.stdout)
+        report(tool, image, &done.stdout)
             .map_err(|why| ScanError::Broken(format!("trivy printed no report: {why}")))
     }
 }
@@ -316,7 +318,7 @@ struct TrivyFinding {
     description: String,
 }
 
-fn report(scanner: &str, bytes: &[u8]) -> Result<Report, String> {
+fn report(tool: Tool, image: &str, bytes: &[u8]) -> Result<Report, String> {
     let read: TrivyReport = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if read.schema_version != 2 {
         return Err(format!(
@@ -327,7 +329,6 @@ fn report(scanner: &str, bytes: &[u8]) -> Result<Report, String> {
     let results = read.results.unwrap_or_default();
     let packages = results.iter().flat_map(|result| &result.packages);
     Ok(Report {
-        scanner: scanner.to_owned(),
         packages: packages.map(|list| list.len() as u64).sum(),
         findings: results
             .into_iter()
@@ -335,6 +336,7 @@ fn report(scanner: &str, bytes: &[u8]) -> Result<Report, String> {
             .flatten()
             .map(finding)
             .collect(),
+        ..Report::new(tool, image)
     })
 }
 
@@ -343,20 +345,33 @@ fn finding(found: TrivyFinding) -> Finding {
         true => found.description.lines().next().unwrap_or_default(),
         false => &found.title,
     };
+    let rating = match found.severity.to_ascii_uppercase().as_str() {
+        "CRITICAL" => Rating::Critical,
+        "HIGH" => Rating::High,
+        "MEDIUM" => Rating::Medium,
+        "LOW" => Rating::Low,
+        _ => Rating::Unknown,
+    };
     Finding {
-        title: plain(title, TITLE),
-        id: found.id,
-        aliases: found.vendor_ids.unwrap_or_default(),
+        advisory: Advisory {
+            title: plain(title, TITLE),
+            id: found.id,
+            aliases: found.vendor_ids.unwrap_or_default(),
+            url: None,
+            severities: vec![Severity {
+                source: "trivy".to_owned(),
+                rating,
+                vector: None,
+                score: None,
+            }],
+        },
+        rating,
         package: found.pkg_name,
         version: found.installed_version,
+        kind: None,
+        purl: None,
         fixed: Some(found.fixed_version).filter(|version| !version.is_empty()),
-        rating: match found.severity.to_ascii_uppercase().as_str() {
-            "CRITICAL" => Rating::Critical,
-            "HIGH" => Rating::High,
-            "MEDIUM" => Rating::Medium,
-            "LOW" => Rating::Low,
-            _ => Rating::Unknown,
-        },
+        locations: Vec::new(),
     }
 }
 
@@ -424,26 +439,28 @@ mod tests {
         let (report, log) = scan("found").await;
         let report = report.expect("it scans");
         assert_eq!(
-            (report.scanner.as_str(), report.packages),
-            ("trivy 0.58.1", 3)
+            (report.tool.name.as_str(), report.tool.version.as_deref()),
+            ("trivy", Some("0.58.1"))
         );
         let [zlib, libc, module] = report.findings.as_slice() else {
             panic!("{report:?}");
         };
+        assert_eq!(report.packages, 3);
+        assert_eq!((zlib.rating, &zlib.fixed), (Rating::Critical, &None));
         assert_eq!(
-            zlib,
-            &Finding {
-                id: "CVE-2023-45853".to_owned(),
-                aliases: vec!["DSA-0000-1".to_owned()],
-                package: "zlib1g".to_owned(),
-                version: "1:1.2.13.dfsg-1".to_owned(),
-                fixed: None,
-                rating: Rating::Critical,
-                title: "zlib: integer overflow in zipOpenNewFileInZip4_6".to_owned(),
-            }
+            (zlib.package.as_str(), zlib.version.as_str()),
+            ("zlib1g", "1:1.2.13.dfsg-1")
+        );
+        assert!(zlib.advisory.is("CVE-2023-45853") && zlib.advisory.is("DSA-0000-1"));
+        assert_eq!(
+            zlib.advisory.title,
+            "zlib: integer overflow in zipOpenNewFileInZip4_6"
         );
         assert_eq!(libc.fixed.as_deref(), Some("2.36-9+deb12u3"));
-        assert_eq!(libc.title, "A buffer overflow in the dynamic loader.");
+        assert_eq!(
+            libc.advisory.title,
+            "A buffer overflow in the dynamic loader."
+        );
         assert_eq!((module.rating, &module.fixed), (Rating::Unknown, &None));
         assert!(log.contains("arguments: image --format json --quiet localhost:5000/app:1\n"));
         assert!(log.contains("LC_ALL=C.UTF-8\n") && log.contains("HOME=/nonexistent\n"));
@@ -455,7 +472,7 @@ mod tests {
         let (report, _) = scan("nothing").await;
         let report = report.expect("it scans");
         assert_eq!(
-            (report.scanner.as_str(), report.findings.len()),
+            (report.tool.name.as_str(), report.findings.len()),
             ("trivy", 0)
         );
     }
@@ -480,7 +497,7 @@ mod tests {
             assert!(message.contains(expected), "{message}");
         }
         let other = r#"{"SchemaVersion": 3, "ArtifactName": "x"}"#;
-        let why = report("trivy", other.as_bytes());
+        let why = report(Tool::named("trivy"), "app:1", other.as_bytes());
         assert_eq!(
             why,
             Err("its schema is version 3, we know version 2".to_owned())
@@ -492,7 +509,7 @@ mod tests {
         let log = Log::default();
         let cancel = CancellationToken::new();
         let scanner = scanner("hanging");
-        let scan = scanner.scan("app:1", Some("trivy"), &log, &cancel);
+        let scan = scanner.scan("app:1", None, &log, &cancel);
         let stop = async {
             // The scanner runs once it has logged; a test that never gets there times out.
             while log.text().is_empty() {
@@ -531,8 +548,14 @@ mod tests {
             text.contains("trivy is not on the PATH; install it"),
             "{text}"
         );
+        let grype = ScannerChoice {
+            name: ScannerName::Grype,
+            image: None,
+            offline: false,
+            database: None,
+        };
         let error = scanner("found")
-            .scan("app:1", Some("x"), &Log::default(), &cancel)
+            .scan("app:1", Some(&grype), &Log::default(), &cancel)
             .await;
         assert!(matches!(error, Err(ScanError::Unavailable(_))), "{error:?}");
         let error = scanner("found")

@@ -13,7 +13,9 @@ use crate::base::{Diagnostic, Spanned, StageId, Timestamp};
 use crate::decl;
 use crate::lang::Template;
 use crate::lang::spec::{Args, NodeSpec, PropSpec, Type};
-use crate::ports::scanner::{Finding, Rating, Report};
+use crate::ports::scanner::{ScannerChoice, ScannerName};
+use crate::scan::gate::{Gate, Ignore};
+use crate::scan::{Finding, Rating, Report};
 use crate::stage_children;
 
 const RATINGS: &[&str] = &["low", "medium", "high", "critical"];
@@ -99,26 +101,10 @@ pub const KIND: Kind = Kind {
 struct Scan {
     image: Spanned<String>,
     gate: Gate,
-    scanner: Option<String>,
+    scanner: Option<ScannerChoice>,
     rescan: bool,
     /// Fields whose back end is not part of this version.
     later: Vec<&'static str>,
-}
-
-/// What a report may hold without failing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Gate {
-    fail_on: Rating,
-    ignore_unfixed: bool,
-    ignore: Vec<Ignore>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Ignore {
-    id: String,
-    /// `2027-01-31`.
-    until: Option<String>,
-    reason: Option<String>,
 }
 
 fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
@@ -157,76 +143,22 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
             ignore_unfixed: node.flag("ignore-unfixed"),
             ignore,
         },
-        scanner: word("scanner").map(str::to_owned),
+        scanner: word("scanner").map(|name| ScannerChoice {
+            name: match name {
+                "grype" => ScannerName::Grype,
+                "builtin" => ScannerName::Builtin,
+                _ => ScannerName::Trivy,
+            },
+            image: None,
+            offline: false,
+            database: None,
+        }),
         rescan: node.flag("rescan"),
         later: ["vex", "only-new", "max-db-age"]
             .into_iter()
             .filter(|name| node.flag(name))
             .collect(),
     })
-}
-
-/// What a gate makes of a report.
-#[derive(Debug, PartialEq, Eq)]
-struct Judgement<'a> {
-    against: Vec<&'a Finding>,
-    unfixed: usize,
-    ignored: usize,
-    expired: Vec<&'a Ignore>,
-    unused: Vec<&'a Ignore>,
-}
-
-impl Gate {
-    fn judge<'a>(&'a self, report: &'a Report, today: &str) -> Judgement<'a> {
-        let mut judgement = Judgement {
-            against: Vec::new(),
-            unfixed: 0,
-            ignored: 0,
-            expired: Vec::new(),
-            unused: Vec::new(),
-        };
-        let mut used = vec![false; self.ignore.len()];
-        for finding in &report.findings {
-            if finding.rating < self.fail_on {
-                continue;
-            }
-            if self.ignore_unfixed && finding.fixed.is_none() {
-                judgement.unfixed += 1;
-                continue;
-            }
-            let entry = self.ignore.iter().position(|ignore| {
-                ignore.id.eq_ignore_ascii_case(&finding.id)
-                    || finding
-                        .aliases
-                        .iter()
-                        .any(|alias| alias.eq_ignore_ascii_case(&ignore.id))
-            });
-            match entry {
-                Some(at) => {
-                    used[at] = true;
-                    // Dates in this form compare like text.
-                    if self.ignore[at]
-                        .until
-                        .as_deref()
-                        .is_some_and(|until| until < today)
-                    {
-                        judgement.against.push(finding);
-                    } else {
-                        judgement.ignored += 1;
-                    }
-                }
-                None => judgement.against.push(finding),
-            }
-        }
-        for (ignore, used) in self.ignore.iter().zip(used) {
-            if ignore.until.as_deref().is_some_and(|until| until < today) {
-                judgement.expired.push(ignore);
-            } else if !used {
-                judgement.unused.push(ignore);
-            }
-        }
-        judgement
-    }
 }
 
 fn table(findings: &[&Finding]) -> String {
@@ -238,8 +170,8 @@ fn table(findings: &[&Finding]) -> String {
             .map_or("no fix yet".to_owned(), |fixed| format!("fixed in {fixed}"));
         text.push_str(&format!(
             "{:<8} {:<20} {} {} ({fix})\n",
-            format!("{:?}", finding.rating).to_lowercase(),
-            finding.id,
+            finding.rating.word(),
+            finding.advisory.id,
             finding.package,
             finding.version
         ));
@@ -248,14 +180,6 @@ fn table(findings: &[&Finding]) -> String {
         text.push_str(&format!("… and {} more\n", findings.len() - 200));
     }
     text
-}
-
-fn count(report: &Report, rating: Rating) -> usize {
-    report
-        .findings
-        .iter()
-        .filter(|finding| finding.rating == rating)
-        .count()
 }
 
 fn today(now: Timestamp) -> String {
@@ -289,7 +213,7 @@ impl Stage for Scan {
     async fn forecast(&self, cx: &PlanContext<'_>) -> Forecast {
         let gate = format!(
             "scans it; fails on {} and worse{}",
-            format!("{:?}", self.gate.fail_on).to_lowercase(),
+            self.gate.fail_on.word(),
             if self.gate.ignore_unfixed {
                 " that have a fix"
             } else {
@@ -356,7 +280,7 @@ impl Stage for Scan {
         let report = cx
             .world
             .scanner
-            .scan(&image, self.scanner.as_deref(), cx.output, &cx.cancel)
+            .scan(&image, self.scanner.as_ref(), cx.output, &cx.cancel)
             .await?;
         let json =
             serde_json::to_vec(&report).map_err(|error| Failure::errored(error.to_string()))?;
@@ -380,13 +304,13 @@ impl Scan {
         let judgement = self.gate.judge(report, today);
         cx.say(format!(
             "{}: {} packages, {} findings ({} critical, {} high, {} medium, {} low)",
-            report.scanner,
+            report.tool.name,
             report.packages,
             report.findings.len(),
-            count(report, Rating::Critical),
-            count(report, Rating::High),
-            count(report, Rating::Medium),
-            count(report, Rating::Low),
+            report.count(Rating::Critical),
+            report.count(Rating::High),
+            report.count(Rating::Medium),
+            report.count(Rating::Low),
         ));
         cx.output.log(table(&judgement.against).as_bytes());
         if let Some(expired) = judgement.expired.first() {
@@ -414,7 +338,7 @@ impl Scan {
                 } else {
                     "s"
                 },
-                worst.id,
+                worst.advisory.id,
                 worst.package,
                 worst.version,
                 worst
@@ -428,10 +352,10 @@ impl Scan {
             "nothing at or above the gate in {} packages ({} unfixed, {} ignored)",
             report.packages, judgement.unfixed, judgement.ignored
         ))
-        .output("critical", count(report, Rating::Critical).to_string())
-        .output("high", count(report, Rating::High).to_string())
-        .output("medium", count(report, Rating::Medium).to_string())
-        .output("low", count(report, Rating::Low).to_string())
+        .output("critical", report.count(Rating::Critical).to_string())
+        .output("high", report.count(Rating::High).to_string())
+        .output("medium", report.count(Rating::Medium).to_string())
+        .output("low", report.count(Rating::Low).to_string())
         .output("report", kept);
         for ignore in judgement.unused {
             done = done.warn(format!(
@@ -440,98 +364,5 @@ impl Scan {
             ));
         }
         Ok(done)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn finding(id: &str, rating: Rating, fixed: Option<&str>) -> Finding {
-        Finding {
-            id: id.to_owned(),
-            aliases: vec![format!("GHSA-{id}")],
-            package: "openssl".to_owned(),
-            version: "3.0.1".to_owned(),
-            fixed: fixed.map(str::to_owned),
-            rating,
-            title: String::new(),
-        }
-    }
-
-    fn check(gate: Gate, expected: &[&str]) {
-        let report = Report {
-            scanner: "test".to_owned(),
-            findings: vec![
-                finding("CVE-1", Rating::Critical, Some("3.0.2")),
-                finding("CVE-2", Rating::High, None),
-                finding("CVE-3", Rating::Medium, Some("3.0.2")),
-            ],
-            packages: 1,
-        };
-        let judgement = gate.judge(&report, "2026-06-01");
-        let ids: Vec<&str> = judgement
-            .against
-            .iter()
-            .map(|finding| finding.id.as_str())
-            .collect();
-        assert_eq!(ids, expected);
-    }
-
-    fn gate() -> Gate {
-        Gate {
-            fail_on: Rating::High,
-            ignore_unfixed: false,
-            ignore: Vec::new(),
-        }
-    }
-
-    fn ignore(id: &str, until: &str) -> Vec<Ignore> {
-        vec![Ignore {
-            id: id.to_owned(),
-            until: Some(until.to_owned()),
-            reason: None,
-        }]
-    }
-
-    #[test]
-    fn severity_is_a_threshold() {
-        check(gate(), &["CVE-1", "CVE-2"]);
-        check(
-            Gate {
-                fail_on: Rating::Critical,
-                ..gate()
-            },
-            &["CVE-1"],
-        );
-    }
-
-    #[test]
-    fn unfixed_can_be_left_out() {
-        check(
-            Gate {
-                ignore_unfixed: true,
-                ..gate()
-            },
-            &["CVE-1"],
-        );
-    }
-
-    #[test]
-    fn ignoring_works_by_alias_and_ends() {
-        check(
-            Gate {
-                ignore: ignore("ghsa-cve-1", "2026-06-01"),
-                ..gate()
-            },
-            &["CVE-2"],
-        );
-        check(
-            Gate {
-                ignore: ignore("CVE-1", "2026-05-31"),
-                ..gate()
-            },
-            &["CVE-1", "CVE-2"],
-        );
     }
 }

@@ -11,38 +11,41 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("event", &["base"]),
     ("lang", &["base"]),
-    ("ports", &["base"]),
     ("formats", &["base"]),
+    ("scan", &["base", "formats"]),
+    ("ports", &["base", "scan"]),
     ("decl", &["base", "lang", "formats"]),
     (
         "stage",
-        &["base", "event", "lang", "ports", "formats", "decl"],
+        &["base", "event", "lang", "ports", "scan", "formats", "decl"],
     ),
-    ("journal", &["base", "event", "ports"]),
+    ("journal", &["base", "event", "ports", "scan"]),
     ("report", &["base", "event"]),
-    ("adapters", &["base", "ports", "formats"]),
+    ("adapters", &["base", "ports", "scan", "formats"]),
     (
         "pipeline",
-        &["base", "event", "lang", "ports", "formats", "decl", "stage"],
+        &[
+            "base", "event", "lang", "ports", "scan", "formats", "decl", "stage",
+        ],
     ),
     (
         "plan",
         &[
-            "base", "event", "lang", "ports", "formats", "decl", "stage", "pipeline",
+            "base", "event", "lang", "ports", "scan", "formats", "decl", "stage", "pipeline",
         ],
     ),
     (
         "engine",
         &[
-            "base", "event", "lang", "ports", "formats", "decl", "stage", "pipeline", "plan",
-            "journal",
+            "base", "event", "lang", "ports", "scan", "formats", "decl", "stage", "pipeline",
+            "plan", "journal",
         ],
     ),
     (
         "cli",
         &[
-            "base", "event", "lang", "ports", "formats", "decl", "stage", "pipeline", "plan",
-            "engine", "journal", "report",
+            "base", "event", "lang", "ports", "scan", "formats", "decl", "stage", "pipeline",
+            "plan", "engine", "journal", "report",
         ],
     ),
 ];

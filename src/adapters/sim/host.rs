@@ -21,8 +21,9 @@ use crate::ports::Output;
 use crate::ports::clock::Clock;
 use crate::ports::notifier::{Message, Notifier, NotifyError};
 use crate::ports::process::{Host, ProcessError, ProcessSpec, Program};
-use crate::ports::scanner::{Report, ScanError, Scanner};
+use crate::ports::scanner::{ScanError, Scanner, ScannerChoice};
 use crate::ports::secrets::{SecretError, SecretReader, SecretSource};
+use crate::scan::{Report, Tool};
 
 impl State {
     fn check_process(
@@ -197,7 +198,7 @@ impl Scanner for Life {
     async fn scan(
         &self,
         image: &str,
-        choice: Option<&str>,
+        choice: Option<&ScannerChoice>,
         output: &dyn Output,
         cancel: &CancellationToken,
     ) -> Result<Report, ScanError> {
@@ -221,10 +222,13 @@ impl Scanner for Life {
                     let hit = |pattern: &str| names.iter().any(|name| matches(pattern, name));
                     let scripted = state.reports.iter().rev().find(|(p, _)| hit(p));
                     Ok(scripted.map_or_else(
-                        || Report {
-                            scanner: format!("simulated {}", choice.unwrap_or("scanner")),
-                            findings: Vec::new(),
-                            packages: found.layers.len() as u64,
+                        || {
+                            let name = choice.map_or("scanner", |choice| choice.name.word());
+                            let tool = Tool::named(&format!("simulated {name}"));
+                            Report {
+                                packages: found.layers.len() as u64,
+                                ..Report::new(tool, image)
+                            }
                         },
                         |(_, report)| report.clone(),
                     ))

@@ -66,10 +66,10 @@ use self::store::MortalStore;
 use self::workspace::WORKING;
 use crate::base::{Commit, Digest, Secret, Timestamp};
 use crate::ports::engine::Health;
-use crate::ports::scanner::Report;
 use crate::ports::secrets::SecretSource;
 use crate::ports::store::Store;
 use crate::ports::{Readers, World};
+use crate::scan::Report;
 
 /// A simulated world, and the view from above that its inhabitants do not have.
 #[derive(Clone)]

@@ -16,8 +16,8 @@ use super::play::Play;
 use super::remote::Remotes;
 use crate::base::Commit;
 use crate::ports::engine::{Health, LocalImage};
-use crate::ports::scanner::Report;
 use crate::ports::secrets::SecretSource;
+use crate::scan::Report;
 
 /// Everything a simulated world remembers.
 #[derive(Clone, Debug, Default)]

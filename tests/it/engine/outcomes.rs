@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pipewright::adapters::sim::{Failure, Fault};
-use pipewright::ports::scanner::{Finding, Rating, Report};
+use pipewright::scan::{Finding, Rating, Report, Tool};
 
 use crate::support::flow::{Flow, run_and_expect};
 
@@ -102,19 +102,13 @@ async fn the_outcome_of_a_run_is_that_of_its_worst_stage() {
 }
 
 fn bad_news() -> Report {
-    let finding = Finding {
-        id: "CVE-2026-0001".to_owned(),
-        aliases: Vec::new(),
-        package: "libx".to_owned(),
-        version: "1".to_owned(),
-        fixed: Some("2".to_owned()),
-        rating: Rating::Critical,
-        title: "bad".to_owned(),
-    };
     Report {
-        scanner: "test".to_owned(),
-        findings: vec![finding],
+        findings: vec![Finding {
+            fixed: Some("2".to_owned()),
+            ..Finding::new("CVE-2026-0001", "libx", "1", Rating::Critical)
+        }],
         packages: 1,
+        ..Report::new(Tool::named("test"), "app:1")
     }
 }
 

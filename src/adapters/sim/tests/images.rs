@@ -8,8 +8,9 @@ use crate::adapters::sim::{Failure, Fault, Latency, Rule, SimOptions, SimWorld};
 use crate::base::{Digest, Secret};
 use crate::ports::ProgressState;
 use crate::ports::engine::EngineError;
-use crate::ports::scanner::{Finding, Rating, Report, ScanError};
+use crate::ports::scanner::{ScanError, ScannerChoice, ScannerName};
 use crate::ports::secrets::SecretSource;
+use crate::scan::{Finding, Rating, Report, Tool};
 
 #[tokio::test(start_paused = true)]
 async fn a_build_is_found_by_all_its_names() {
@@ -388,27 +389,25 @@ async fn a_lenient_world_has_every_image_but_ours() {
 async fn scans_find_what_is_scripted() {
     let (sim, world) = begin();
     let id = built(&world).await;
+    let trivy = ScannerChoice {
+        name: ScannerName::Trivy,
+        image: None,
+        offline: false,
+        database: None,
+    };
     let nothing = world
         .scanner
-        .scan(&id, Some("trivy"), &Log::default(), &never())
+        .scan(&id, Some(&trivy), &Log::default(), &never())
         .await;
     let nothing = nothing.expect("it scans");
     assert_eq!(
-        (nothing.scanner.as_str(), nothing.findings.len()),
+        (nothing.tool.name.as_str(), nothing.findings.len()),
         ("simulated trivy", 0)
     );
     let report = Report {
-        scanner: "scripted".to_owned(),
-        findings: vec![Finding {
-            id: "CVE-2026-0001".to_owned(),
-            aliases: Vec::new(),
-            package: "zlib".to_owned(),
-            version: "1".to_owned(),
-            fixed: None,
-            rating: Rating::High,
-            title: "too deep".to_owned(),
-        }],
+        findings: vec![Finding::new("CVE-2026-0001", "zlib", "1", Rating::High)],
         packages: 1,
+        ..Report::new(Tool::named("scripted"), "app:1")
     };
     sim.findings("app:*", report.clone());
     let found = world

@@ -1,0 +1,236 @@
+//! The one report that every scanner yields and everything shown is derived from.
+
+use serde::{Deserialize, Serialize};
+
+use super::package::{Distro, Location, PackageKind, Uncovered};
+use crate::base::Timestamp;
+
+/// How bad a finding is.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Rating {
+    /// Not rated.
+    #[default]
+    Unknown,
+    /// Low; also what some databases call negligible or none.
+    Low,
+    /// Medium.
+    Medium,
+    /// High.
+    High,
+    /// Critical.
+    Critical,
+}
+
+impl Rating {
+    /// From worst to best.
+    pub const ALL: [Self; 5] = [
+        Self::Critical,
+        Self::High,
+        Self::Medium,
+        Self::Low,
+        Self::Unknown,
+    ];
+
+    /// `critical`, as it is written in files.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What one source says about how bad an advisory is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Severity {
+    /// Who says so: `nvd`, `ghsa`, `debian`, `cvss`.
+    pub source: String,
+    /// Their rating.
+    pub rating: Rating,
+    /// CVSS vector, if they give one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vector: Option<String>,
+    /// CVSS base score in tenths (75 is 7.5), if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<u8>,
+}
+
+/// What is known about a problem, whichever package has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advisory {
+    /// Its id: a CVE if it has one, else the first of the database's own (`GHSA-…`, `DSA-…`).
+    pub id: String,
+    /// Other ids of the same problem, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// One line about it.
+    #[serde(default)]
+    pub title: String,
+    /// Where to read about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// What sources say about how bad it is, the decisive one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub severities: Vec<Severity>,
+}
+
+impl Advisory {
+    /// Whether an id names this problem, whatever its case.
+    pub fn is(&self, id: &str) -> bool {
+        std::iter::once(&self.id)
+            .chain(&self.aliases)
+            .any(|own| own.eq_ignore_ascii_case(id))
+    }
+
+    /// The decisive rating.
+    pub fn rating(&self) -> Rating {
+        self.severities
+            .first()
+            .map_or(Rating::Unknown, |severity| severity.rating)
+    }
+}
+
+/// One problem in one package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The problem.
+    #[serde(flatten)]
+    pub advisory: Advisory,
+    /// How bad it is here: the decisive severity.
+    pub rating: Rating,
+    /// The package, in its manager's words.
+    pub package: String,
+    /// Its version.
+    pub version: String,
+    /// The manager, if the scanner tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<PackageKind>,
+    /// The package URL, if the scanner tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purl: Option<String>,
+    /// The lowest version after the installed one without the problem, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<String>,
+    /// Where the package is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locations: Vec<Location>,
+}
+
+/// The program that looked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// `trivy`, `grype`, `builtin`.
+    pub name: String,
+    /// Its version, if it tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+impl Tool {
+    /// A program whose version is not known.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: None,
+        }
+    }
+}
+
+/// The advisory database that was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// Version of its format or its own number, if it tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// When its content was made, if it tells. For several parts, the oldest that was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated: Option<Timestamp>,
+}
+
+/// What a scanner found in an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Version of this form; 1.
+    pub schema: u32,
+    /// Digest of the image's configuration, or the reference that was scanned.
+    pub image: String,
+    /// The program.
+    pub tool: Tool,
+    /// Its database, if it tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<Database>,
+    /// The distribution of the image, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distro: Option<Distro>,
+    /// Packages looked at.
+    pub packages: u64,
+    /// Findings: worst first, then by package, version and id. One problem counts once for each
+    /// package.
+    pub findings: Vec<Finding>,
+    /// What the image has and the scanner did not read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncovered: Vec<Uncovered>,
+}
+
+impl Finding {
+    /// A finding of which no more is known than this.
+    pub fn new(id: &str, package: &str, version: &str, rating: Rating) -> Self {
+        Self {
+            advisory: Advisory {
+                id: id.to_owned(),
+                ..Advisory::default()
+            },
+            rating,
+            package: package.to_owned(),
+            version: version.to_owned(),
+            kind: None,
+            purl: None,
+            fixed: None,
+            locations: Vec::new(),
+        }
+    }
+}
+
+impl Report {
+    /// Version of the form that this program writes.
+    pub const SCHEMA: u32 = 1;
+
+    /// A report in which nothing was found yet.
+    pub fn new(tool: Tool, image: &str) -> Self {
+        Self {
+            schema: Self::SCHEMA,
+            image: image.to_owned(),
+            tool,
+            database: None,
+            distro: None,
+            packages: 0,
+            findings: Vec::new(),
+            uncovered: Vec::new(),
+        }
+    }
+
+    /// Number of findings of a rating.
+    pub fn count(&self, rating: Rating) -> usize {
+        self.findings
+            .iter()
+            .filter(|finding| finding.rating == rating)
+            .count()
+    }
+
+    /// Puts findings into their order.
+    pub fn sort(&mut self) {
+        self.findings.sort_by(|a, b| {
+            b.rating
+                .cmp(&a.rating)
+                .then_with(|| a.package.cmp(&b.package))
+                .then_with(|| a.version.cmp(&b.version))
+                .then_with(|| a.advisory.id.cmp(&b.advisory.id))
+        });
+    }
+}
