@@ -3,4 +3,5 @@
 pub mod diff;
 pub mod dockerfile;
 pub mod dockerignore;
+pub mod task_definition;
 pub mod yaml;
