@@ -139,6 +139,9 @@ impl Worlds for Host {
         let engine = Arc::new(engine);
         let registry = Arc::new(HttpRegistry::new(http.clone(), DockerConfig::from_env()));
         let vcs = Arc::new(GitRemotes::new(state));
+        let services = Arc::new(pipewright::adapters::aws::services::AwsServices::new(
+            Arc::new(Unwired),
+        ));
         Ok(World {
             readers: Readers {
                 clock: Arc::new(SystemClock),
@@ -147,6 +150,7 @@ impl Worlds for Host {
                 registry: registry.clone(),
                 vcs: vcs.clone(),
                 secrets: Arc::new(HostSecrets),
+                services: services.clone(),
                 store: store.clone(),
             },
             workspace,
@@ -156,6 +160,7 @@ impl Worlds for Host {
             host: Arc::new(HostProcesses::new()),
             notifier: Arc::new(WebHook::new(http)),
             scanner: Arc::new(PathScanner::from_env()),
+            services,
             store,
         })
     }
@@ -173,4 +178,20 @@ impl Worlds for Host {
 
 fn now() -> Timestamp {
     SystemClock.now()
+}
+
+struct Unwired;
+#[async_trait::async_trait]
+impl pipewright::adapters::aws::services::Calls for Unwired {
+    async fn call(
+        &self,
+        account: &pipewright::ports::cloud::Account,
+        ask: pipewright::adapters::aws::services::Ask<'_>,
+    ) -> Result<serde_json::Value, pipewright::ports::cloud::CloudError> {
+        Err(pipewright::ports::cloud::CloudError::Broken {
+            account: account.name.clone(),
+            action: ask.action.to_owned(),
+            message: "not wired".to_owned(),
+        })
+    }
 }

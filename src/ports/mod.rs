@@ -4,6 +4,7 @@
 //! anything; a run gets the whole [`World`].
 
 pub mod clock;
+pub mod cloud;
 pub mod engine;
 pub mod files;
 pub mod notifier;
@@ -11,6 +12,7 @@ pub mod process;
 pub mod registry;
 pub mod scanner;
 pub mod secrets;
+pub mod services;
 pub mod store;
 pub mod vcs;
 pub mod workspace;
@@ -91,6 +93,8 @@ pub struct Readers {
     pub vcs: Arc<dyn vcs::VcsReader>,
     /// Sources of secrets.
     pub secrets: Arc<dyn secrets::SecretReader>,
+    /// Services that keep tasks running in a cloud.
+    pub services: Arc<dyn services::ServicesReader>,
     /// What earlier runs recorded.
     pub store: Arc<dyn store::StoreReader>,
 }
@@ -114,6 +118,8 @@ pub struct World {
     pub notifier: Arc<dyn notifier::Notifier>,
     /// Vulnerability scanners.
     pub scanner: Arc<dyn scanner::Scanner>,
+    /// Services that keep tasks running in a cloud.
+    pub services: Arc<dyn services::Services>,
     /// The journal's storage.
     pub store: Arc<dyn store::Store>,
 }

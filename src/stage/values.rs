@@ -428,6 +428,14 @@ impl Values {
         Ok((target, prefix.trim_matches('/').to_owned()))
     }
 
+    /// An AWS account by its declaration.
+    pub async fn account(&self, name: &str) -> Result<crate::ports::cloud::Account, Missing> {
+        Ok(crate::ports::cloud::Account {
+            name: name.to_owned(),
+            ..Default::default()
+        })
+    }
+
     /// A manifest repository by its declaration.
     pub async fn remote(&self, repo: &Repo) -> Result<Remote, Missing> {
         let access = match &repo.token {

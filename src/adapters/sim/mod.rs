@@ -42,6 +42,7 @@ mod reference;
 mod registry;
 mod remote;
 mod script;
+mod services;
 mod state;
 mod store;
 #[cfg(test)]
@@ -123,6 +124,7 @@ impl SimWorld {
                 registry: life.clone(),
                 vcs: life.clone(),
                 secrets: life.clone(),
+                services: life.clone(),
                 store: store.clone(),
             },
             workspace: life.clone(),
@@ -131,6 +133,7 @@ impl SimWorld {
             vcs: life.clone(),
             host: life.clone(),
             notifier: life.clone(),
+            services: life.clone(),
             scanner: life,
             store,
         }
