@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use pipewright::adapters::aws::{AwsSecrets, Clouds, EcrRegistry};
 use pipewright::adapters::clock::SystemClock;
 use pipewright::adapters::docker::Docker;
 use pipewright::adapters::files::HostFiles;
@@ -19,11 +20,10 @@ use pipewright::adapters::memory_store::MemoryStore;
 use pipewright::adapters::process::HostProcesses;
 use pipewright::adapters::registry::{DockerConfig, HttpRegistry};
 use pipewright::adapters::scanner::PathScanner;
-use pipewright::adapters::secrets::HostSecrets;
 use pipewright::adapters::sim::{SimOptions, SimWorld};
 use pipewright::adapters::sqlite::SqliteStore;
 use pipewright::adapters::webhook::WebHook;
-use pipewright::base::{Commit, Timestamp};
+use pipewright::base::{Commit, LateSecrets, Timestamp};
 use pipewright::cli::args::{Cli, Color};
 use pipewright::cli::{App, Exit, Failure, Screen, Worlds, dispatch, dispatch_quick};
 use pipewright::ports::clock::Clock;
@@ -137,7 +137,10 @@ impl Worlds for Host {
         let engine = Docker::connect()
             .map_err(|error| Failure::usage(error.to_string(), "set DOCKER_HOST to an address"))?;
         let engine = Arc::new(engine);
-        let registry = Arc::new(HttpRegistry::new(http.clone(), DockerConfig::from_env()));
+        let late = LateSecrets::default();
+        let clouds = Clouds::new(http.clone(), late.clone());
+        let registry = HttpRegistry::new(http.clone(), DockerConfig::from_env());
+        let registry = Arc::new(EcrRegistry::new(registry, clouds.clone()));
         let vcs = Arc::new(GitRemotes::new(state));
         Ok(World {
             readers: Readers {
@@ -146,7 +149,9 @@ impl Worlds for Host {
                 engine: engine.clone(),
                 registry: registry.clone(),
                 vcs: vcs.clone(),
-                secrets: Arc::new(HostSecrets),
+                secrets: Arc::new(AwsSecrets::new(clouds.clone())),
+                cloud: Arc::new(clouds),
+                late,
                 store: store.clone(),
             },
             workspace,

@@ -4,6 +4,7 @@
 //! anything; a run gets the whole [`World`].
 
 pub mod clock;
+pub mod cloud;
 pub mod engine;
 pub mod files;
 pub mod notifier;
@@ -17,6 +18,8 @@ pub mod workspace;
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::base::LateSecrets;
 
 /// Where work reports what it does while it does it.
 ///
@@ -89,8 +92,12 @@ pub struct Readers {
     pub registry: Arc<dyn registry::RegistryReader>,
     /// Manifest repositories.
     pub vcs: Arc<dyn vcs::VcsReader>,
+    /// Accounts of a cloud.
+    pub cloud: Arc<dyn cloud::CloudReader>,
     /// Sources of secrets.
     pub secrets: Arc<dyn secrets::SecretReader>,
+    /// Secrets that come up while we work, to be masked like the others.
+    pub late: LateSecrets,
     /// What earlier runs recorded.
     pub store: Arc<dyn store::StoreReader>,
 }

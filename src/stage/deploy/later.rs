@@ -110,6 +110,7 @@ pub(super) const KUBERNETES: NodeSpec = NodeSpec {
 #[derive(Debug)]
 struct Later {
     way: &'static str,
+    aws: Option<Spanned<String>>,
     service: Option<(ServiceKind, Spanned<String>)>,
     templates: Vec<Template>,
     images: Vec<Spanned<String>>,
@@ -123,13 +124,14 @@ pub(super) fn lower(cx: &mut Lowering<'_>, way: &'static str) -> Arc<dyn Stage> 
         collect(cx, node, &mut templates, &mut images);
     }
     let service = node.and_then(|node| match way {
-        "ecs" => Some((ServiceKind::Aws, cx.name(node.prop("aws")?)?)),
         "argocd" => Some((ServiceKind::Argocd, cx.name(node.args.first()?)?)),
         "kubernetes" => Some((ServiceKind::Kubernetes, cx.name(node.args.first()?)?)),
         _ => None,
     });
+    let aws = node.and_then(|node| cx.name(node.prop("aws")?));
     Arc::new(Later {
         way,
+        aws,
         service,
         templates,
         images,
@@ -172,11 +174,18 @@ impl Stage for Later {
         self.templates.iter().collect()
     }
 
+    fn accounts(&self) -> Vec<String> {
+        self.aws.iter().map(|aws| aws.value.clone()).collect()
+    }
+
     fn variant(&self) -> Option<&'static str> {
         Some(self.way)
     }
 
     fn check(&self, cx: &CheckContext<'_>, diagnostics: &mut Vec<Diagnostic>) {
+        if let Some(aws) = &self.aws {
+            crate::decl::require(&cx.decls.aws, "aws", aws, cx.source, diagnostics);
+        }
         if let Some((kind, name)) = &self.service {
             cx.decls
                 .require_service(*kind, name, cx.source, diagnostics);
