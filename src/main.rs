@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use pipewright::adapters::aws::services::AwsServices;
+use pipewright::adapters::aws::{AwsSecrets, Clouds, EcrRegistry};
 use pipewright::adapters::clock::SystemClock;
 use pipewright::adapters::docker::Docker;
 use pipewright::adapters::files::HostFiles;
@@ -19,11 +21,10 @@ use pipewright::adapters::memory_store::MemoryStore;
 use pipewright::adapters::process::HostProcesses;
 use pipewright::adapters::registry::{DockerConfig, HttpRegistry};
 use pipewright::adapters::scanner::PathScanner;
-use pipewright::adapters::secrets::HostSecrets;
 use pipewright::adapters::sim::{SimOptions, SimWorld};
 use pipewright::adapters::sqlite::SqliteStore;
 use pipewright::adapters::webhook::WebHook;
-use pipewright::base::{Commit, Timestamp};
+use pipewright::base::{Commit, LateSecrets, Timestamp};
 use pipewright::cli::args::{Cli, Color};
 use pipewright::cli::{App, Exit, Failure, Screen, Worlds, dispatch, dispatch_quick};
 use pipewright::ports::clock::Clock;
@@ -137,11 +138,12 @@ impl Worlds for Host {
         let engine = Docker::connect()
             .map_err(|error| Failure::usage(error.to_string(), "set DOCKER_HOST to an address"))?;
         let engine = Arc::new(engine);
-        let registry = Arc::new(HttpRegistry::new(http.clone(), DockerConfig::from_env()));
+        let late = LateSecrets::default();
+        let clouds = Clouds::new(http.clone(), late.clone());
+        let registry = HttpRegistry::new(http.clone(), DockerConfig::from_env());
+        let registry = Arc::new(EcrRegistry::new(registry, clouds.clone()));
         let vcs = Arc::new(GitRemotes::new(state));
-        let services = Arc::new(pipewright::adapters::aws::services::AwsServices::new(
-            Arc::new(Unwired),
-        ));
+        let services = Arc::new(AwsServices::new(Arc::new(clouds.clone())));
         Ok(World {
             readers: Readers {
                 clock: Arc::new(SystemClock),
@@ -149,8 +151,10 @@ impl Worlds for Host {
                 engine: engine.clone(),
                 registry: registry.clone(),
                 vcs: vcs.clone(),
-                secrets: Arc::new(HostSecrets),
                 services: services.clone(),
+                secrets: Arc::new(AwsSecrets::new(clouds.clone())),
+                cloud: Arc::new(clouds),
+                late,
                 store: store.clone(),
             },
             workspace,
@@ -178,20 +182,4 @@ impl Worlds for Host {
 
 fn now() -> Timestamp {
     SystemClock.now()
-}
-
-struct Unwired;
-#[async_trait::async_trait]
-impl pipewright::adapters::aws::services::Calls for Unwired {
-    async fn call(
-        &self,
-        account: &pipewright::ports::cloud::Account,
-        ask: pipewright::adapters::aws::services::Ask<'_>,
-    ) -> Result<serde_json::Value, pipewright::ports::cloud::CloudError> {
-        Err(pipewright::ports::cloud::CloudError::Broken {
-            account: account.name.clone(),
-            action: ask.action.to_owned(),
-            message: "not wired".to_owned(),
-        })
-    }
 }

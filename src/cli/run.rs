@@ -80,7 +80,7 @@ pub(super) async fn run(app: &App<'_>, args: &Run) -> Result<Exit, Failure> {
     };
     let vars = plan.vars(&world.readers).await;
     // A missing secret is found before anything runs, and leaves no half-made run behind.
-    plan.fetch(&world.readers).await?;
+    plan.fetch(&world.readers, false).await?;
     let session = Session::new(app, world, jobs, !args.no_chain, &reports)?;
     let directory = project::directory(app);
     let new = NewRun {
@@ -205,7 +205,7 @@ async fn fresh(
     };
     let plan = build(&project, &created.pipeline, origin)?;
     let vars = plan.vars(&session.engine.world.readers).await;
-    plan.fetch(&session.engine.world.readers).await?;
+    plan.fetch(&session.engine.world.readers, false).await?;
     let directory = project::directory(app);
     let new = NewRun {
         project: &project,

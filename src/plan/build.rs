@@ -1,18 +1,19 @@
 //! Makes a plan: one pipeline, one commit, what was asked for.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::graph::{Graph, Vertex, Why};
 use crate::base::{Commit, RunId, Secret, StageId};
-use crate::decl::{Decls, VarSource};
+use crate::decl::{Decls, KeptIn, VarSource};
 use crate::event::{Outcome, Trigger as Cause, Upstream};
 use crate::lang::Reference;
 use crate::lang::suggest::suggest;
 use crate::pipeline::{ChainOutcome, Input, Pipeline, Project, StageEntry, Trigger};
 use crate::ports::Readers;
-use crate::ports::secrets::{SecretError, SecretSource};
+use crate::ports::secrets::{SecretError, SecretSource, Stored, Vault};
 use crate::stage::Values;
 use crate::stage::common::Concurrency;
 
@@ -229,13 +230,14 @@ impl Plan {
 
     /// Names of the secrets its stages read.
     pub fn secrets(&self) -> BTreeSet<String> {
-        let mut names = BTreeSet::new();
+        let names = RefCell::new(BTreeSet::new());
         let mut registries = BTreeSet::new();
-        let mut note = |templates: Vec<&crate::lang::Template>| {
+        let mut accounts = BTreeSet::new();
+        let note = |templates: Vec<&crate::lang::Template>| {
             for template in templates {
                 for reference in template.references() {
                     if let Reference::Secret(name) = &reference.value {
-                        names.insert(name.clone());
+                        names.borrow_mut().insert(name.clone());
                     }
                 }
             }
@@ -259,13 +261,26 @@ impl Plan {
                 }
             }
             registries.extend(self.registry_of(stage.id.name()));
+            accounts.extend(stage.body.accounts());
         }
         for name in registries {
             if let Some(registry) = self.decls.registries.get(&name) {
                 note(registry.value.templates());
+                accounts.extend(registry.value.aws.as_ref().map(|aws| aws.value.clone()));
             }
         }
-        names
+        // Secrets that are kept in accounts need what opens those.
+        for name in names.borrow().iter() {
+            let secret = self.decls.secrets.get(name);
+            accounts
+                .extend(secret.and_then(|secret| Some(secret.value.aws.as_ref()?.value.clone())));
+        }
+        for name in accounts {
+            if let Some(account) = self.decls.aws.get(&name) {
+                note(account.value.templates());
+            }
+        }
+        names.into_inner()
     }
 
     fn registry_of(&self, image: &str) -> Option<String> {
@@ -283,14 +298,14 @@ impl Plan {
                 continue;
             }
             let value = match source(&decl.value.from) {
-                Err(literal) => Some(literal),
-                Ok(Some(source)) => readers
+                Found::Written(text) => Some(text),
+                Found::Here(source) => readers
                     .secrets
                     .read(&source)
                     .await
                     .ok()
                     .map(|value| value.expose().to_owned()),
-                Ok(None) => None,
+                Found::Kept(_) => None,
             };
             if let Some(value) = value.or_else(|| decl.value.default.clone()) {
                 vars.insert(name.clone(), value);
@@ -299,26 +314,48 @@ impl Plan {
         vars
     }
 
-    /// Fetches the secrets the stages read.
-    pub async fn fetch(&self, readers: &Readers) -> Result<BTreeMap<String, Secret>, PlanError> {
+    /// Fetches the secrets the stages read. Offline, those of this host only.
+    pub async fn fetch(
+        &self,
+        readers: &Readers,
+        offline: bool,
+    ) -> Result<BTreeMap<String, Secret>, PlanError> {
         let mut secrets = BTreeMap::new();
+        let mut kept = Vec::new();
         for name in self.secrets() {
             let Some(decl) = self.decls.secrets.get(&name) else {
                 continue;
             };
-            let secret = match source(&decl.value.from) {
-                Ok(Some(source)) => readers.secrets.read(&source).await,
-                _ => Err(SecretError::Missing(
-                    "AWS, whose support is not part of this version yet,".to_owned(),
-                )),
-            };
-            let secret = secret.map_err(|error| {
+            match source(&decl.value.from) {
+                Found::Here(source) => {
+                    let secret = readers.secrets.read(&source).await;
+                    secrets.insert(name.clone(), secret.map_err(|error| lacks(&name, &error))?);
+                }
+                Found::Kept(place) => kept.push((name, place, decl.value.aws.clone())),
+                Found::Written(_) => {}
+            }
+        }
+        if kept.is_empty() || offline {
+            return Ok(secrets);
+        }
+        // What opens the accounts is there by now.
+        let vars = self.vars(readers).await;
+        let run = RunId::new(0, 0);
+        let values = self.values(run, readers, vars, secrets.clone(), false);
+        for (name, place, aws) in kept {
+            let aws = aws.map(|aws| aws.value).unwrap_or_default();
+            let account = values.account(&aws).await.map_err(|missing| {
                 PlanError::new(
-                    format!("secret `{name}`: {error}"),
-                    "set it where its declaration says it comes from",
+                    format!("secret `{name}`: {missing}"),
+                    format!("complete the declaration of aws `{aws}`"),
                 )
             })?;
-            secrets.insert(name, secret);
+            let source = SecretSource::Stored {
+                account: Arc::new(account),
+                place,
+            };
+            let secret = readers.secrets.read(&source).await;
+            secrets.insert(name.clone(), secret.map_err(|error| lacks(&name, &error))?);
         }
         Ok(secrets)
     }
@@ -344,6 +381,7 @@ impl Plan {
             dirty: self.origin.dirty,
             stages: Arc::new(self.index()),
             registry: readers.registry.clone(),
+            cloud: readers.cloud.clone(),
             workspace: readers.workspace.clone(),
             offline,
             ended: Default::default(),
@@ -369,14 +407,40 @@ impl Plan {
     }
 }
 
-/// Where a value is read from: a place, a literal, or nowhere this version can read.
-fn source(from: &VarSource) -> Result<Option<SecretSource>, String> {
+/// Where a value is.
+enum Found {
+    /// On this host.
+    Here(SecretSource),
+    /// In an account.
+    Kept(Stored),
+    /// In the pipeline itself.
+    Written(String),
+}
+
+fn source(from: &VarSource) -> Found {
     match from {
-        VarSource::Env(name) => Ok(Some(SecretSource::Env(name.clone()))),
-        VarSource::File(path) => Ok(Some(SecretSource::File(PathBuf::from(path)))),
-        VarSource::Value(text) => Err(text.clone()),
-        VarSource::SecretsManager(..) | VarSource::Ssm(_) => Ok(None),
+        VarSource::Env(name) => Found::Here(SecretSource::Env(name.clone())),
+        VarSource::File(path) => Found::Here(SecretSource::File(PathBuf::from(path))),
+        VarSource::Value(text) => Found::Written(text.clone()),
+        VarSource::Kept(kept) => Found::Kept(Stored {
+            store: match kept.store {
+                KeptIn::SecretsManager => Vault::SecretsManager,
+                KeptIn::Ssm => Vault::ParameterStore,
+            },
+            name: kept.name.clone(),
+            key: kept.key.clone(),
+            version: kept.version.clone(),
+            version_id: kept.version_id.clone(),
+        }),
     }
+}
+
+fn lacks(name: &str, error: &SecretError) -> PlanError {
+    let help = match error {
+        SecretError::Cloud(_) => "check the declaration of the account it is kept in",
+        _ => "set it where its declaration says it comes from",
+    };
+    PlanError::new(format!("secret `{name}`: {error}"), help)
 }
 
 /// Pipelines that a run of `pipeline` with `outcome` starts, in order of their names.

@@ -34,8 +34,8 @@ pub async fn forecast(
 ) -> Result<Forecasts, PlanError> {
     let vars = plan.vars(readers).await;
     // Without its secrets a plan still shows most of what it would do.
-    let secrets = plan.fetch(readers).await?;
-    let masks = Masks::new(secrets.values());
+    let secrets = plan.fetch(readers, offline).await?;
+    let masks = Masks::with_late(secrets.values(), readers.late.clone());
     let values = plan.values(RunId::new(0, 0), readers, vars, secrets, offline);
     let tree = plan.tree(readers).await?;
     let mut forecasts: Vec<Option<Forecast>> = vec![None; plan.stages.len()];

@@ -4,7 +4,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::Retry;
+use super::registry::Ecr;
 use crate::base::Secret;
 
 /// An account as a pipeline declares it: where, and how to become who.
@@ -121,4 +124,14 @@ impl CloudError {
             _ => None,
         }
     }
+}
+
+/// Looks at a cloud. Retries what is worth retrying by itself.
+#[async_trait]
+pub trait CloudReader: Send + Sync {
+    /// Who we are in an account.
+    async fn caller(&self, account: &Account) -> Result<Caller, CloudError>;
+
+    /// Host under which a registry of an account is reached: `host[:port]`.
+    async fn registry_host(&self, registry: &Ecr) -> Result<String, CloudError>;
 }

@@ -20,6 +20,8 @@ pub mod workspace;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::LateSecrets;
+
 /// Where work reports what it does while it does it.
 ///
 /// Calls are synchronous and cheap. Bytes may hold secrets: the receiver masks them. A receiver
@@ -91,10 +93,14 @@ pub struct Readers {
     pub registry: Arc<dyn registry::RegistryReader>,
     /// Manifest repositories.
     pub vcs: Arc<dyn vcs::VcsReader>,
+    /// Accounts of a cloud.
+    pub cloud: Arc<dyn cloud::CloudReader>,
     /// Sources of secrets.
     pub secrets: Arc<dyn secrets::SecretReader>,
     /// Services that keep tasks running in a cloud.
     pub services: Arc<dyn services::ServicesReader>,
+    /// Secrets that come up while we work, to be masked like the others.
+    pub late: LateSecrets,
     /// What earlier runs recorded.
     pub store: Arc<dyn store::StoreReader>,
 }

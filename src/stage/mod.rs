@@ -4,6 +4,7 @@
 //! check, what it would do (`forecast`), how it does it (`run`), and how it finds out after a
 //! crash what it had done (`examine`). Adding one touches that file and two lines here.
 
+mod account;
 pub mod build;
 pub mod bump;
 pub mod common;
@@ -168,6 +169,11 @@ pub trait Stage: std::fmt::Debug + Send + Sync {
 
     /// Names of outputs it has beside those of its kind.
     fn outputs(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// AWS accounts it works in, beside those of its images' registries.
+    fn accounts(&self) -> Vec<String> {
         Vec::new()
     }
 

@@ -8,7 +8,8 @@ use crate::base::{Commit, Digest, RunId, Secret, StageId, Text};
 use crate::decl::{Decls, ImageTag, Repo};
 use crate::event::{Outcome, Upstream};
 use crate::lang::{GitField, ImageField, Part, Reference, RunField, Template};
-use crate::ports::registry::{Login, RegistryReader, Target};
+use crate::ports::cloud::CloudReader;
+use crate::ports::registry::{RegistryReader, Target};
 use crate::ports::vcs::{Access, Remote};
 use crate::ports::workspace::WorkspaceReader;
 
@@ -130,6 +131,8 @@ pub struct Values {
     pub stages: Arc<BTreeMap<StageId, usize>>,
     /// For looking up declared tags.
     pub registry: Arc<dyn RegistryReader>,
+    /// For the addresses of registries of accounts.
+    pub cloud: Arc<dyn CloudReader>,
     /// For image names kept in files.
     pub workspace: Arc<dyn WorkspaceReader>,
     /// Ask no registry.
@@ -210,10 +213,10 @@ impl Values {
                 .cloned()
                 .ok_or_else(|| absent("was not given"))?,
             Reference::Secret(name) => {
-                let secret = self
-                    .secrets
-                    .get(name)
-                    .ok_or_else(|| absent("was not fetched"))?;
+                let secret = self.secrets.get(name).ok_or_else(|| match self.offline {
+                    true => Missing::Broken(format!("`{reference}` is not fetched offline")),
+                    false => absent("was not fetched"),
+                })?;
                 return Ok(Text::Secret(secret.clone()));
             }
             Reference::Image(name, field) => self.image_field(name, *field).await?,
@@ -396,44 +399,6 @@ impl Values {
             ))),
             Err(error) => Err(Missing::Broken(error.to_string())),
         }
-    }
-
-    /// A registry by its declaration: how to talk to it, and the path before its repositories.
-    pub async fn target(&self, registry: &str) -> Result<(Target, String), Missing> {
-        let decl = self
-            .decls
-            .registries
-            .get(registry)
-            .ok_or_else(|| Missing::Absent(format!("registry `{registry}` is not declared")))?;
-        let Some(address) = &decl.value.address else {
-            return Err(Missing::Absent(format!(
-                "registry `{registry}` is an ECR: AWS support is not part of this version yet; give the registry an \
-                 address and a `login` instead"
-            )));
-        };
-        let address = Box::pin(self.plain(address)).await?;
-        let (host, prefix) = address.split_once('/').unwrap_or((&address, ""));
-        let login = match &decl.value.login {
-            Some((user, password)) => Login::Basic {
-                user: Box::pin(self.text(user)).await?.expose().to_owned(),
-                password: Box::pin(self.text(password)).await?.into_secret(),
-            },
-            None => Login::Ambient,
-        };
-        let target = Target {
-            host: host.to_owned(),
-            plain_http: decl.value.plain_http,
-            login,
-        };
-        Ok((target, prefix.trim_matches('/').to_owned()))
-    }
-
-    /// An AWS account by its declaration.
-    pub async fn account(&self, name: &str) -> Result<crate::ports::cloud::Account, Missing> {
-        Ok(crate::ports::cloud::Account {
-            name: name.to_owned(),
-            ..Default::default()
-        })
     }
 
     /// A manifest repository by its declaration.

@@ -9,6 +9,7 @@ mod article_one;
 mod cli;
 mod deploy;
 mod docker_engine;
+mod ecs;
 mod engine;
 mod engine_restart;
 mod examples;

@@ -26,6 +26,7 @@
 
 mod build;
 mod call;
+mod cloud;
 mod container;
 mod disk;
 mod dockerfile;
@@ -123,8 +124,10 @@ impl SimWorld {
                 engine: life.clone(),
                 registry: life.clone(),
                 vcs: life.clone(),
+                cloud: life.clone(),
                 secrets: life.clone(),
                 services: life.clone(),
+                late: Default::default(),
                 store: store.clone(),
             },
             workspace: life.clone(),

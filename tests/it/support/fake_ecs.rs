@@ -41,15 +41,47 @@ const fn action(
 /// The actions and their fields, by the pages `API_NAME` of the ECS, CloudWatch Logs, EventBridge,
 /// CodeDeploy, Secrets Manager, Systems Manager, IAM and Elastic Load Balancing references.
 const ACTIONS: &[Action] = &[
-    action(Api::Ecs, "DescribeServices", &["services"], &["cluster", "include"], false),
-    action(Api::Ecs, "DescribeClusters", &["clusters"], &["include"], false),
-    action(Api::Ecs, "DescribeTaskDefinition", &["taskDefinition"], &["include"], false),
-    action(Api::Ecs, "DescribeTasks", &["tasks"], &["cluster", "include"], false),
+    action(
+        Api::Ecs,
+        "DescribeServices",
+        &["services"],
+        &["cluster", "include"],
+        false,
+    ),
+    action(
+        Api::Ecs,
+        "DescribeClusters",
+        &["clusters"],
+        &["include"],
+        false,
+    ),
+    action(
+        Api::Ecs,
+        "DescribeTaskDefinition",
+        &["taskDefinition"],
+        &["include"],
+        false,
+    ),
+    action(
+        Api::Ecs,
+        "DescribeTasks",
+        &["tasks"],
+        &["cluster", "include"],
+        false,
+    ),
     action(
         Api::Ecs,
         "ListTasks",
         &[],
-        &["cluster", "family", "serviceName", "startedBy", "desiredStatus", "maxResults", "nextToken"],
+        &[
+            "cluster",
+            "family",
+            "serviceName",
+            "startedBy",
+            "desiredStatus",
+            "maxResults",
+            "nextToken",
+        ],
         false,
     ),
     action(
@@ -59,8 +91,20 @@ const ACTIONS: &[Action] = &[
         &["cluster", "status", "createdAt", "maxResults", "nextToken"],
         false,
     ),
-    action(Api::Ecs, "DescribeServiceDeployments", &["serviceDeploymentArns"], &[], false),
-    action(Api::Ecs, "DescribeServiceRevisions", &["serviceRevisionArns"], &[], false),
+    action(
+        Api::Ecs,
+        "DescribeServiceDeployments",
+        &["serviceDeploymentArns"],
+        &[],
+        false,
+    ),
+    action(
+        Api::Ecs,
+        "DescribeServiceRevisions",
+        &["serviceRevisionArns"],
+        &[],
+        false,
+    ),
     action(
         Api::Ecs,
         "RegisterTaskDefinition",
@@ -119,7 +163,13 @@ const ACTIONS: &[Action] = &[
         ],
         true,
     ),
-    action(Api::Ecs, "StopTask", &["task"], &["cluster", "reason"], true),
+    action(
+        Api::Ecs,
+        "StopTask",
+        &["task"],
+        &["cluster", "reason"],
+        true,
+    ),
     action(
         Api::Logs,
         "GetLogEvents",
@@ -127,26 +177,73 @@ const ACTIONS: &[Action] = &[
         &["logGroupName", "startFromHead", "nextToken", "limit"],
         false,
     ),
-    action(Api::Logs, "DescribeLogGroups", &[], &["logGroupNamePrefix", "limit"], false),
-    action(Api::Events, "ListTargetsByRule", &["Rule"], &["EventBusName", "NextToken", "Limit"], false),
-    action(Api::Events, "PutTargets", &["Rule", "Targets"], &["EventBusName"], true),
+    action(
+        Api::Logs,
+        "DescribeLogGroups",
+        &[],
+        &["logGroupNamePrefix", "limit"],
+        false,
+    ),
+    action(
+        Api::Events,
+        "ListTargetsByRule",
+        &["Rule"],
+        &["EventBusName", "NextToken", "Limit"],
+        false,
+    ),
+    action(
+        Api::Events,
+        "PutTargets",
+        &["Rule", "Targets"],
+        &["EventBusName"],
+        true,
+    ),
     action(
         Api::CodeDeploy,
         "CreateDeployment",
         &["applicationName"],
-        &["deploymentGroupName", "revision", "deploymentConfigName", "description"],
+        &[
+            "deploymentGroupName",
+            "revision",
+            "deploymentConfigName",
+            "description",
+        ],
         true,
     ),
-    action(Api::CodeDeploy, "GetDeployment", &["deploymentId"], &[], false),
+    action(
+        Api::CodeDeploy,
+        "GetDeployment",
+        &["deploymentId"],
+        &[],
+        false,
+    ),
     action(
         Api::CodeDeploy,
         "ListDeployments",
         &[],
-        &["applicationName", "deploymentGroupName", "createTimeRange", "includeOnlyStatuses", "nextToken"],
+        &[
+            "applicationName",
+            "deploymentGroupName",
+            "createTimeRange",
+            "includeOnlyStatuses",
+            "nextToken",
+        ],
         false,
     ),
-    action(Api::SecretsManager, "DescribeSecret", &["SecretId"], &[], false),
-    action(Api::Ssm, "GetParameters", &["Names"], &["WithDecryption"], false),
+    action(
+        Api::SecretsManager,
+        "DescribeSecret",
+        &["SecretId"],
+        &[],
+        false,
+    ),
+    action(
+        Api::Ssm,
+        "GetParameters",
+        &["Names"],
+        &["WithDecryption"],
+        false,
+    ),
     action(Api::Iam, "GetRole", &["RoleName", "Version"], &[], false),
     action(
         Api::LoadBalancing,
@@ -480,7 +577,9 @@ impl State {
         };
         match action {
             "DescribeClusters" => Ok(match first("clusters") {
-                "main" => json!({"clusters": [{"clusterName": "main", "status": "ACTIVE"}], "failures": []}),
+                "main" => {
+                    json!({"clusters": [{"clusterName": "main", "status": "ACTIVE"}], "failures": []})
+                }
                 name => json!({"clusters": [], "failures": [{"arn": name, "reason": "MISSING"}]}),
             }),
             "DescribeServices" if text("cluster") != "main" => {
@@ -529,8 +628,7 @@ impl State {
                     "serviceDeploymentArn": "arn:sd/1", "status": status, "createdAt": created,
                     "targetServiceRevision": {"arn": "arn:sr/new"}});
                 if status.starts_with("ROLLBACK") {
-                    record["rollback"] =
-                        json!({"reason": reason, "serviceRevisionArn": "arn:sr/old", "startedAt": created});
+                    record["rollback"] = json!({"reason": reason, "serviceRevisionArn": "arn:sr/old", "startedAt": created});
                 } else {
                     record["statusReason"] = json!(reason);
                 }
@@ -538,7 +636,10 @@ impl State {
             }
             "DescribeServiceRevisions" => {
                 let ours = self.ours().map_or(String::new(), |ours| ours.arn.clone());
-                let all = [("arn:sr/new", ours), ("arn:sr/old", definition_arn("web:1"))];
+                let all = [
+                    ("arn:sr/new", ours),
+                    ("arn:sr/old", definition_arn("web:1")),
+                ];
                 let all: Vec<Value> = all
                     .iter()
                     .map(|(arn, of)| json!({"serviceRevisionArn": arn, "taskDefinition": of}))
@@ -736,7 +837,8 @@ impl State {
                 );
                 let of = self.ours().map(|d| (d.arn.clone(), d.id.clone()));
                 let (definition, by) = of.unwrap_or_default();
-                let mut container = json!({"name": "web", "lastStatus": "STOPPED", "reason": reason});
+                let mut container =
+                    json!({"name": "web", "lastStatus": "STOPPED", "reason": reason});
                 if let Some(exit) = exit {
                     container["exitCode"] = json!(exit);
                 }
@@ -761,7 +863,8 @@ impl State {
                     d.state = "FAILED";
                     d.reason = BREAKER.to_owned();
                 });
-                let reason = "ECS deployment circuit breaker: rolling back to deploymentId ecs-svc/0001.";
+                let reason =
+                    "ECS deployment circuit breaker: rolling back to deploymentId ecs-svc/0001.";
                 self.lead("ecs-svc/back", definition_arn("web:1"), reason);
             }
             Beat::IsBack | Beat::FailsBack => {
@@ -822,7 +925,11 @@ impl State {
             for old in &mut self.deployments {
                 old.id = old.id.replace("/ours", "/before");
             }
-            self.lead("ecs-svc/ours", wanted, "ECS deployment ecs-svc/ours in progress.");
+            self.lead(
+                "ecs-svc/ours",
+                wanted,
+                "ECS deployment ecs-svc/ours in progress.",
+            );
             self.change(|d| d.desired = desired);
             self.stale = Some(before);
             self.record = self
@@ -901,14 +1008,19 @@ impl State {
     /// `ListTasks`: `startedBy` must be the only filter, and what is shown by default is meant to run.
     fn list_tasks(&self, body: &Map<String, Value>) -> Result<Value, Refusal> {
         let filters = ["family", "serviceName", "startedBy", "desiredStatus"];
-        let given = filters.iter().filter(|key| body.contains_key(**key)).count();
+        let given = filters
+            .iter()
+            .filter(|key| body.contains_key(**key))
+            .count();
         if body.contains_key("startedBy") && given > 1 {
             return refuse("InvalidParameterException", "startedBy must stand alone");
         }
         let wants_stopped = body.get("desiredStatus") == Some(&json!("STOPPED"));
         let fits = |task: &Value| {
             let stopped = task["lastStatus"] == "STOPPED";
-            let by = body.get("startedBy").is_none_or(|by| task["startedBy"] == *by);
+            let by = body
+                .get("startedBy")
+                .is_none_or(|by| task["startedBy"] == *by);
             let group = match (body.get("serviceName"), body.get("family")) {
                 (Some(_), _) => task["group"] == "service:web",
                 (None, Some(_)) | (None, None) => true,

@@ -40,7 +40,13 @@ impl AwsServices {
         // `arn:aws:iam::ACCOUNT:role/PATH/NAME`, or only the name.
         let name = arn.rsplit('/').next().unwrap_or(arn);
         let body = json!({"RoleName": name, "Version": "2010-05-08"});
-        let ask = Ask::new(Api::Iam, "GetRole", arn, body);
+        // Identities are kept in one region of a partition, whatever it is asked from.
+        let region = match arn.split(':').nth(1) {
+            Some("aws-cn") => "cn-north-1",
+            Some("aws-us-gov") => "us-gov-west-1",
+            _ => "us-east-1",
+        };
+        let ask = Ask::new(Api::Iam, "GetRole", arn, body).at(Some(region));
         absent_if(self.calls.call(account, ask).await, &["NoSuchEntity"])
     }
 

@@ -11,6 +11,7 @@ mod events;
 mod exists;
 mod logs;
 mod read;
+mod wire;
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::base::{Diagnostic, Spanned};
-use crate::decl::{self, ServiceKind};
+use crate::decl;
 use crate::event::Outcome;
 use crate::lang::Template;
 use crate::ports::services::{CapacityProvider, Controller, Place, ServiceState, short_revision};
@@ -302,14 +302,17 @@ impl Stage for Ecs {
         all
     }
 
+    fn accounts(&self) -> Vec<String> {
+        vec![self.aws.value.clone()]
+    }
+
     fn variant(&self) -> Option<&'static str> {
         Some("ecs")
     }
 
     fn check(&self, cx: &CheckContext<'_>, diagnostics: &mut Vec<Diagnostic>) {
         if !self.aws.value.is_empty() {
-            cx.decls
-                .require_service(ServiceKind::Aws, &self.aws, cx.source, diagnostics);
+            decl::require(&cx.decls.aws, "aws", &self.aws, cx.source, diagnostics);
         }
         for image in self.images() {
             decl::require(&cx.decls.images, "image", image, cx.source, diagnostics);
