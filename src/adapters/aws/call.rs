@@ -414,9 +414,15 @@ mod tests {
 
     #[test]
     fn forms_and_their_errors() {
-        let service = Service { json: QUERY, ..SSM };
+        const FORMS: Service = Service {
+            id: "IAM",
+            host: "iam",
+            name: "iam",
+            target: "",
+            json: QUERY,
+        };
         let call = Call {
-            service: &service,
+            service: &FORMS,
             action: "GetRole",
             resource: "*",
             region: None,

@@ -228,7 +228,7 @@ async fn a_file_is_the_base_and_what_is_registered_is_used_again() {
     for key in ["taskDefinitionArn", "revision", "status"] {
         assert_eq!(sent.get(key), None, "{key}");
     }
-    // Somebody takes the service back by hand. The revision is there and is used again.
+    // Somebody registers another one. What runs is still what is wanted.
     let run = {
         let mut state = fake.state();
         let old = state.families["web"][0].clone();

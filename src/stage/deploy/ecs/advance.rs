@@ -131,6 +131,7 @@ impl Ecs {
                 task_definition: arn.to_owned(),
                 deployment: replaced,
                 replaced: None,
+                from: None,
                 since,
                 to_zero: self.desired == Some(0),
                 scaled: false,
@@ -149,6 +150,7 @@ impl Ecs {
         if let Some(replaced) = &replaced {
             detail.insert("replaced".to_owned(), replaced.clone());
         }
+        detail.insert("from".to_owned(), service.task_definition.clone());
         cx.effects.intend(UPDATE, detail.clone()).await?;
         let asked = EffectState {
             key: UPDATE.to_owned(),
@@ -208,6 +210,7 @@ impl Ecs {
         let optional = [
             ("deployment", started.deployment.as_deref()),
             ("replaced", started.replaced.as_deref()),
+            ("from", started.from.as_deref()),
             ("ended", ended),
         ];
         for (key, value) in optional {
@@ -317,6 +320,7 @@ impl Ecs {
             task_definition: detail.get("task-definition").cloned().unwrap_or_default(),
             deployment: None,
             replaced: detail.get("replaced").cloned(),
+            from: detail.get("from").cloned(),
             since: Timestamp(since.unwrap_or(0)),
             to_zero: self.desired == Some(0),
             scaled: false,

@@ -24,6 +24,8 @@ pub(super) struct Started {
     pub(super) deployment: Option<String>,
     /// The deployment that was the primary one before.
     pub(super) replaced: Option<String>,
+    /// ARN of the task definition that ran before.
+    pub(super) from: Option<String>,
     /// When our deployment began, by the service's clock.
     pub(super) since: Timestamp,
     /// Nothing is meant to run.
@@ -172,7 +174,7 @@ fn counted(started: &Started, service: &ServiceState, seen: &mut Seen) -> Stand 
     seen.without = 0;
     let Some(ours) = ours(started, service) else {
         return match newer(started, service) {
-            Some(other) => superseded(other, seen),
+            Some(other) => superseded(started, other, seen),
             // An answer from before our deployment.
             None => Stand::Waiting(Waiting::default()),
         };
@@ -192,13 +194,13 @@ fn counted(started: &Started, service: &ServiceState, seen: &mut Seen) -> Stand 
             };
             seen.failed = Some(reason.clone());
             match newer(started, service) {
-                Some(other) => superseded(other, seen),
+                Some(other) => superseded(started, other, seen),
                 None if rolls_back(service) => waiting(Some(format!("{reason}; it goes back"))),
                 None => Stand::Failed(reason),
             }
         }
         _ if !ours.primary => match newer(started, service) {
-            Some(other) => superseded(other, seen),
+            Some(other) => superseded(started, other, seen),
             None => waiting(None),
         },
         Some(DeploymentState::Completed) if started.scaled && ours.running != ours.desired => {
@@ -236,12 +238,16 @@ fn newer<'a>(started: &Started, service: &'a ServiceState) -> Option<&'a Deploym
 }
 
 /// Another deployment took the place of ours: the service went back, or somebody else came.
-fn superseded(other: &Deployment, seen: &mut Seen) -> Stand {
+fn superseded(started: &Started, other: &Deployment, seen: &mut Seen) -> Stand {
     let goes_back = other.reason.to_lowercase().contains("rolling back")
         || other.reason.to_lowercase().contains("rollback");
+    // It may have gone back while nobody looked.
+    let is_old = started.from.as_ref() == Some(&other.task_definition)
+        && other.task_definition != started.task_definition;
     let why = match (&seen.failed, goes_back) {
         (Some(why), _) => why.clone(),
         (None, true) => sentence(&other.reason),
+        (None, false) if is_old => "the service, or somebody, gave ours up".to_owned(),
         (None, false) => return Stand::Failed(replaced(other)),
     };
     seen.failed.get_or_insert_with(|| why.clone());
@@ -299,6 +305,7 @@ mod tests {
             task_definition: NEW.to_owned(),
             deployment: Some("ours".to_owned()),
             replaced: Some("old".to_owned()),
+            from: Some(OLD.to_owned()),
             since: Timestamp(1000),
             to_zero: false,
             scaled: false,
@@ -403,6 +410,14 @@ mod tests {
             panic!("it failed");
         };
         assert!(why.contains("so did its rollback"), "{why}");
+    }
+
+    #[test]
+    fn a_rollback_that_nobody_saw_is_one_all_the_same() {
+        fails(
+            of(&service(vec![deployment("back", OLD, 3000, Completed)])),
+            "it was rolled back to web:7: the service, or somebody, gave ours up",
+        );
     }
 
     #[test]
