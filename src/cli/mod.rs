@@ -4,6 +4,7 @@
 
 mod app;
 pub mod args;
+mod aws;
 mod check;
 pub mod completions;
 pub mod diagnostics;
@@ -35,7 +36,11 @@ pub fn dispatch_quick(app: &App<'_>, command: &Command) -> Option<Result<Exit, F
         Command::Logs(args) if !args.follow => look::logs(app, args),
         Command::Completions(args) => app.write(|out| completions::write(out, args.shell)),
         Command::Man => app.write(|out| man::write(out)),
-        Command::Plan(_) | Command::Run(_) | Command::Rerun(_) | Command::Logs(_) => return None,
+        Command::Plan(_)
+        | Command::Run(_)
+        | Command::Rerun(_)
+        | Command::Logs(_)
+        | Command::Aws(_) => return None,
     })
 }
 
@@ -43,6 +48,7 @@ pub fn dispatch_quick(app: &App<'_>, command: &Command) -> Option<Result<Exit, F
 pub async fn dispatch(app: &App<'_>, command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Plan(args) => plan::run(app, args).await,
+        Command::Aws(args::Aws::Policy(args)) => aws::policy(app, args).await,
         Command::Run(args) => run::run(app, args).await,
         Command::Rerun(args) => run::rerun(app, args).await,
         Command::Logs(args) => follow::logs(app, args).await,

@@ -4,4 +4,5 @@ pub mod diff;
 pub mod dockerfile;
 pub mod dockerignore;
 pub mod task_definition;
+pub mod web_token;
 pub mod yaml;

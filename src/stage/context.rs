@@ -157,6 +157,10 @@ impl From<RegistryError> for Failure {
                 "{}; check the registry's `login`, or `docker login`",
                 chain(&error)
             )),
+            RegistryError::Immutable { .. } => Self::failed(format!(
+                "{}; give the image a tag of its own, or except the tag from immutability",
+                chain(&error)
+            )),
             RegistryError::Refused { .. } => Self::failed(chain(&error)),
             _ => Self::errored(chain(&error)),
         }

@@ -11,6 +11,7 @@ pub mod common;
 pub mod context;
 pub mod deploy;
 mod found;
+pub mod grant;
 pub mod notify;
 pub mod push;
 pub mod run;
@@ -174,6 +175,11 @@ pub trait Stage: std::fmt::Debug + Send + Sync {
 
     /// AWS accounts it works in, beside those of its images' registries.
     fn accounts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What it has to be allowed to do in those accounts.
+    fn grants(&self, _arns: &grant::Arns<'_>) -> Vec<grant::Grant> {
         Vec::new()
     }
 

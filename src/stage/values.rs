@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use super::Failure;
 use crate::base::{Commit, Digest, RunId, Secret, StageId, Text};
-use crate::decl::{Decls, ImageTag, Repo};
+use crate::decl::{Decls, Image, ImageTag, Repo};
 use crate::event::{Outcome, Upstream};
 use crate::lang::{GitField, ImageField, Part, Reference, RunField, Template};
 use crate::ports::cloud::CloudReader;
@@ -324,20 +324,7 @@ impl Values {
             .as_ref()
             .ok_or_else(|| Missing::Absent(format!("image `{name}` has no registry")))?;
         let (target, prefix) = self.target(&registry.value).await?;
-        let (repository, tag) = match &image.tag {
-            ImageTag::Tag(tag) => {
-                let repository = Box::pin(self.plain(&image.repository)).await?;
-                (repository, Box::pin(self.plain(tag)).await?)
-            }
-            ImageTag::File { path, key } => {
-                let path = Box::pin(self.plain(path)).await?;
-                let text = self.file(&path).await?;
-                let full = image_in_file(&text, key.as_deref())
-                    .map_err(|why| Missing::Absent(format!("image `{name}`: {path}: {why}")))?;
-                split_reference(&full, &target.host)
-                    .map_err(|why| Missing::Absent(format!("image `{name}`: {path}: {why}")))?
-            }
-        };
+        let (repository, tag) = self.named(name, image, Some(&target.host)).await?;
         let repository = if prefix.is_empty() || repository.starts_with(&format!("{prefix}/")) {
             repository
         } else {
@@ -350,6 +337,29 @@ impl Values {
             repository,
             tag,
         })
+    }
+
+    /// Repository and tag of an image, before anything is known of its registry but its host.
+    pub async fn named(
+        &self,
+        name: &str,
+        image: &Image,
+        host: Option<&str>,
+    ) -> Result<(String, String), Missing> {
+        match &image.tag {
+            ImageTag::Tag(tag) => {
+                let repository = Box::pin(self.plain(&image.repository)).await?;
+                Ok((repository, Box::pin(self.plain(tag)).await?))
+            }
+            ImageTag::File { path, key } => {
+                let path = Box::pin(self.plain(path)).await?;
+                let text = self.file(&path).await?;
+                let full = image_in_file(&text, key.as_deref())
+                    .map_err(|why| Missing::Absent(format!("image `{name}`: {path}: {why}")))?;
+                split_reference(&full, host)
+                    .map_err(|why| Missing::Absent(format!("image `{name}`: {path}: {why}")))
+            }
+        }
     }
 
     /// The digest an image stands for, and where it was found.
@@ -463,12 +473,14 @@ fn image_in_file(text: &str, key: Option<&str>) -> Result<String, String> {
 }
 
 /// Repository and tag of a full reference; its registry, if it names one, must be ours.
-fn split_reference(full: &str, host: &str) -> Result<(String, String), String> {
+fn split_reference(full: &str, host: Option<&str>) -> Result<(String, String), String> {
     let rest = match full.split_once('/') {
         Some((first, rest))
             if first.contains('.') || first.contains(':') || first == "localhost" =>
         {
-            if first != host {
+            if let Some(host) = host
+                && first != host
+            {
                 return Err(format!("\"{full}\" is in another registry than {host}"));
             }
             rest
@@ -536,7 +548,7 @@ mod tests {
 
     #[test]
     fn full_references_must_be_in_our_registry() {
-        let ok = |text: &str| split_reference(text, "localhost:5000");
+        let ok = |text: &str| split_reference(text, Some("localhost:5000"));
         assert_eq!(
             ok("localhost:5000/a/b:1"),
             Ok(("a/b".to_owned(), "1".to_owned()))

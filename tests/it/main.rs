@@ -6,6 +6,7 @@
 )]
 
 mod article_one;
+mod aws;
 mod cli;
 mod deploy;
 mod docker_engine;

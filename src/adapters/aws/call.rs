@@ -154,18 +154,18 @@ impl Aws {
             Ok(request) => request,
             Err(why) => return Ok(Err(nothing(why, false))),
         };
-        let response = match self.http.send(request).await {
-            Ok(response) => response,
-            Err(error) => {
+        let exchange = async {
+            let response = self.http.send(request).await?;
+            let head = (response.status().as_u16(), response.headers().clone());
+            Ok((head, http::read(response, ANSWER).await?))
+        };
+        let ((status, headers), body) = match tokio::time::timeout(self.patience, exchange).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
                 let again = matches!(error, HttpError::Lost(_));
                 return Ok(Err(nothing(error.to_string(), again)));
             }
-        };
-        let status = response.status().as_u16();
-        let headers = response.headers().clone();
-        let body = match http::read(response, ANSWER).await {
-            Ok(body) => body,
-            Err(error) => return Ok(Err(nothing(error.to_string(), true))),
+            Err(_) => return Ok(Err(nothing("no answer in time".to_owned(), true))),
         };
         let value: Option<Value> = match call.service.json {
             QUERY => Some(of_xml(&body)),

@@ -10,9 +10,10 @@ use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sdk_sts::types::Tag;
 
 use super::Aws;
-use super::denied::{Claims, Problem, trust};
+use super::denied::{Problem, trust};
 use crate::adapters::http::one_line;
 use crate::base::Secret;
+use crate::formats::web_token::Claims;
 use crate::ports::cloud::{Caller, CloudError, WebIdentity};
 
 /// Credentials are not used this close to their end.

@@ -51,6 +51,7 @@ struct Inner {
     http: Http,
     late: LateSecrets,
     backoff: Backoff,
+    patience: Duration,
     worlds: Mutex<HashMap<Account, Arc<Aws>>>,
 }
 
@@ -61,6 +62,7 @@ pub(super) struct Aws {
     /// What comes up here is masked in every output.
     late: LateSecrets,
     backoff: Backoff,
+    patience: Duration,
     config: OnceCell<SdkConfig>,
     session: tokio::sync::Mutex<Option<Session>>,
     /// How far the services' clock is ahead of ours, in seconds.
@@ -71,16 +73,22 @@ pub(super) struct Aws {
 impl Clouds {
     /// Accounts over a client; what they give out in secret is added to `late`.
     pub fn new(http: Http, late: LateSecrets) -> Self {
-        Self::with_backoff(http, late, Backoff::default())
+        Self::with_limits(http, late, Backoff::default(), PATIENCE)
     }
 
-    /// The same with other waits between tries.
-    pub fn with_backoff(http: Http, late: LateSecrets, backoff: Backoff) -> Self {
+    /// The same with other waits between tries, and for one try.
+    pub fn with_limits(
+        http: Http,
+        late: LateSecrets,
+        backoff: Backoff,
+        patience: Duration,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 http,
                 late,
                 backoff,
+                patience,
                 worlds: Mutex::default(),
             }),
         }
@@ -99,6 +107,7 @@ impl Clouds {
             http: self.inner.http.clone(),
             late: self.inner.late.clone(),
             backoff: self.inner.backoff,
+            patience: self.inner.patience,
             config: OnceCell::new(),
             session: Default::default(),
             skew: AtomicI64::new(0),
@@ -138,7 +147,7 @@ impl Aws {
                     .with_initial_backoff(self.backoff.base)
                     .with_max_backoff(self.backoff.cap);
                 let timeout = TimeoutConfig::builder()
-                    .operation_attempt_timeout(PATIENCE)
+                    .operation_attempt_timeout(self.patience)
                     .build();
                 let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
                     .http_client(Connector::new(self.http.clone()))

@@ -7,6 +7,7 @@ pub mod faulty;
 pub mod files;
 pub mod flow;
 pub mod git_http;
+pub mod moto;
 pub mod program;
 pub mod registry;
 pub mod repo;

@@ -10,6 +10,7 @@
 
 mod advance;
 mod before;
+mod grants;
 mod preflight;
 mod render;
 mod rollout;
@@ -28,6 +29,7 @@ use crate::decl;
 use crate::event::Outcome;
 use crate::lang::Template;
 use crate::ports::services::{CapacityProvider, Controller, Place, ServiceState, short_revision};
+use crate::stage::grant::{Arns, Grant};
 use crate::stage::{
     CheckContext, Done, Failure, Forecast, Lowering, PlanContext, Read, Stage, StageContext,
     Verdict, Want,
@@ -304,6 +306,10 @@ impl Stage for Ecs {
 
     fn accounts(&self) -> Vec<String> {
         vec![self.aws.value.clone()]
+    }
+
+    fn grants(&self, arns: &Arns<'_>) -> Vec<Grant> {
+        self.statements(arns)
     }
 
     fn variant(&self) -> Option<&'static str> {
