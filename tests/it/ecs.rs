@@ -4,6 +4,7 @@ mod changes;
 mod crash;
 mod rollouts;
 mod tasks;
+mod wire;
 
 use std::sync::Arc;
 

@@ -48,16 +48,18 @@ impl Ecs {
                     arn(format!("service-revision/{cluster}/{service}/*")),
                 ],
             ));
-            all.push(Grant {
-                condition: in_cluster(),
-                ..grant("EcsTasks", &["ecs:DescribeTasks", "ecs:ListTasks"], any())
-            });
         }
         all.push(grant(
             "EcsTaskDefinitions",
             &["ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition"],
             any(),
         ));
+        if self.service.is_some() {
+            all.push(Grant {
+                condition: in_cluster(),
+                ..grant("EcsTasks", &["ecs:DescribeTasks", "ecs:ListTasks"], any())
+            });
+        }
         all.push(Grant {
             condition: Some((
                 "StringEquals",
