@@ -68,8 +68,7 @@ async fn a_death_around_any_call_repeats_no_change() {
         let (run, died) = first_life(&flow, &fake).await;
         assert!(!died);
         once(&flow, &fake, &run, "without a death");
-        let calls = fake.state().calls.clone();
-        calls
+        fake.state().calls.clone()
     };
     let names: std::collections::BTreeSet<String> = calls.into_iter().collect();
     assert!(names.len() > 10, "{names:?}");

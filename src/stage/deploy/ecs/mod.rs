@@ -368,6 +368,10 @@ impl Stage for Ecs {
                 findings.errors.join("; ")
             )));
         }
+        // Many may deploy who may not look at roles: that is no reason to warn in every run.
+        for warning in &findings.warnings {
+            cx.say(warning);
+        }
         for field in found.fields() {
             let value = |value: &Option<String>| value.clone().unwrap_or("nothing".to_owned());
             cx.say(format!(
@@ -396,9 +400,7 @@ impl Stage for Ecs {
             self.serve(cx, &wanted, place, service, &arn).await?;
         }
         self.reschedule(cx, &wanted, &found, &arn).await?;
-        let mut done = Done::succeeded(self.note(&found, &wanted, &arn)).output("revision", arn);
-        done.warnings.extend(findings.warnings);
-        Ok(done)
+        Ok(Done::succeeded(self.note(&found, &wanted, &arn)).output("revision", arn))
     }
 
     async fn examine(&self, cx: &StageContext<'_>) -> Result<Option<Done>, Failure> {
