@@ -134,7 +134,9 @@ free_port() {
 # --- What has to be installed -------------------------------------------------------------------
 
 BUILD_PACKAGES=(gcc pkg-config libssl-dev)
-TEST_PACKAGES=(git bash docker.io docker-registry skopeo busybox-static apache2-utils openssl procps)
+TEST_PACKAGES=(git bash docker.io docker-registry skopeo busybox-static apache2-utils openssl procps python3-venv)
+# What plays AWS in the tests. The version is fixed: they look at the shapes of its answers.
+MOTO='moto[server]==5.2.5'
 BENCH_PACKAGES=(ninja-build hyperfine)
 export BUILD_PACKAGES TEST_PACKAGES BENCH_PACKAGES
 
@@ -149,6 +151,7 @@ has_package() {
         busybox-static) [[ -x /bin/busybox ]] && ! ldd /bin/busybox 2>/dev/null | grep '=>' >/dev/null ;;
         apache2-utils) has htpasswd ;;
         procps) has pgrep ;;
+        python3-venv) has python3 && python3 -c 'import venv, ensurepip' 2>/dev/null ;;
         ninja-build) has ninja ;;
         *) has "$1" ;;
     esac
@@ -217,6 +220,18 @@ need_rust() {
 # The directory cargo builds into, whether the environment or a configuration chose it.
 target_directory() {
     cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+}
+
+# need_moto: moto in an environment of its own, beside what is built; tests look for it there.
+need_moto() {
+    local dir
+    dir=$(target_directory)/moto
+    [[ $(cat "$dir/version" 2>/dev/null) != "$MOTO" ]] || return 0
+    note "installing $MOTO"
+    rm -rf "$dir"
+    quietly python3 -m venv "$dir" || die "python3 cannot make an environment in $dir"
+    quietly "$dir/bin/pip" install --quiet "$MOTO" || die "pip could not install $MOTO" "is the network there?"
+    printf '%s\n' "$MOTO" >"$dir/version"
 }
 
 # --- The Docker engine --------------------------------------------------------------------------

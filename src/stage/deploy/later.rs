@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::allowed::EcsNeeds;
 use crate::base::{Diagnostic, Spanned};
 use crate::decl::ServiceKind;
 use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
@@ -118,101 +119,6 @@ struct Later {
     ecs: Option<EcsNeeds>,
 }
 
-/// What a deployment to ECS touches, for the policy it needs.
-#[derive(Debug)]
-struct EcsNeeds {
-    cluster: Template,
-    service: Template,
-    /// `s3://bucket/key` of the base task definition.
-    object: Option<Template>,
-    /// A task runs before the update.
-    before: bool,
-}
-
-impl EcsNeeds {
-    fn of(cx: &Lowering<'_>, node: &Node) -> Option<Self> {
-        let definition = node.child("task-definition");
-        Some(Self {
-            cluster: cx.template(node.prop("cluster")?),
-            service: cx.template(node.prop("service")?),
-            object: definition.and_then(|node| Some(cx.template(node.prop("s3")?))),
-            before: node.flag("before"),
-        })
-    }
-
-    fn grants(&self, account: &str, arns: &Arns<'_>) -> Vec<Grant> {
-        let (cluster, service) = (arns.text(&self.cluster), arns.text(&self.service));
-        let arn = |rest: String| arns.arn(account, "ecs", &rest);
-        let in_cluster = || {
-            let cluster = arn(format!("cluster/{cluster}"));
-            Some(("ArnEquals", "ecs:cluster", cluster))
-        };
-        let grant = |sid, actions, resources: Vec<String>| Grant {
-            account: account.to_owned(),
-            sid,
-            actions,
-            resources,
-            condition: None,
-        };
-        let mut all = vec![
-            grant(
-                "EcsService",
-                &[
-                    "ecs:DescribeServices",
-                    "ecs:UpdateService",
-                    "ecs:ListServiceDeployments",
-                ],
-                vec![arn(format!("service/{cluster}/{service}"))],
-            ),
-            grant(
-                "EcsServiceDeployments",
-                &["ecs:DescribeServiceDeployments"],
-                vec![arn(format!("service-deployment/{cluster}/{service}/*"))],
-            ),
-            grant(
-                "EcsTaskDefinitions",
-                &["ecs:RegisterTaskDefinition", "ecs:DescribeTaskDefinition"],
-                vec!["*".to_owned()],
-            ),
-            Grant {
-                condition: in_cluster(),
-                ..grant(
-                    "EcsTasks",
-                    &["ecs:ListTasks", "ecs:DescribeTasks"],
-                    vec!["*".to_owned()],
-                )
-            },
-            Grant {
-                condition: Some((
-                    "StringEquals",
-                    "iam:PassedToService",
-                    "ecs-tasks.amazonaws.com".to_owned(),
-                )),
-                ..grant("EcsPassRole", &["iam:PassRole"], vec!["*".to_owned()])
-            },
-        ];
-        if self.before {
-            all.push(Grant {
-                condition: in_cluster(),
-                ..grant(
-                    "EcsRunTask",
-                    &["ecs:RunTask", "ecs:StopTask"],
-                    vec!["*".to_owned()],
-                )
-            });
-            let groups = arns.arn(account, "logs", "log-group:*");
-            all.push(grant("TaskLogs", &["logs:GetLogEvents"], vec![groups]));
-        }
-        if let Some(object) = &self.object {
-            let object = arns.text(object);
-            let object = object.strip_prefix("s3://").unwrap_or(&object);
-            let object = arns.object(account, object);
-            all.push(grant("S3TaskDefinition", &["s3:GetObject"], vec![object]));
-        }
-        all
-    }
-}
-
 pub(super) fn lower(cx: &mut Lowering<'_>, way: &'static str) -> Arc<dyn Stage> {
     let node = cx.node.child(way);
     let mut templates = Vec::new();
@@ -234,7 +140,17 @@ pub(super) fn lower(cx: &mut Lowering<'_>, way: &'static str) -> Arc<dyn Stage> 
         images,
         ecs: node
             .filter(|_| way == "ecs")
-            .and_then(|node| EcsNeeds::of(cx, node)),
+            .and_then(|node| needs(cx, node)),
+    })
+}
+
+fn needs(cx: &Lowering<'_>, node: &Node) -> Option<EcsNeeds> {
+    let definition = node.child("task-definition");
+    Some(EcsNeeds {
+        cluster: cx.template(node.prop("cluster")?),
+        service: cx.template(node.prop("service")?),
+        object: definition.and_then(|node| Some(cx.template(node.prop("s3")?))),
+        before: node.flag("before"),
     })
 }
 

@@ -1,5 +1,6 @@
 //! `deploy`: makes a new version the running one, and waits until it really is.
 
+mod allowed;
 mod docker;
 mod later;
 
