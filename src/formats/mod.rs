@@ -1,5 +1,6 @@
 //! Leaf libraries for other people's files: read, locate, edit; no effects.
 
+pub mod constraint;
 pub mod diff;
 pub mod dockerfile;
 pub mod dockerignore;
