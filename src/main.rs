@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use pipewright::adapters::clock::SystemClock;
-use pipewright::adapters::docker::Docker;
+use pipewright::adapters::docker::{DeclaredEngines, Docker};
 use pipewright::adapters::files::HostFiles;
 use pipewright::adapters::git::{GitRemotes, GitWorkspace};
 use pipewright::adapters::http::Http;
@@ -134,9 +134,14 @@ impl Worlds for Host {
         let workspace = Arc::new(GitWorkspace::open(root, state)?);
         let store = Arc::new(SqliteStore::open(state)?);
         let http = Http::new();
-        let engine = Docker::connect()
-            .map_err(|error| Failure::usage(error.to_string(), "set DOCKER_HOST to an address"))?;
+        let engine = Docker::connect().map_err(|error| {
+            Failure::usage(
+                format!("DOCKER_HOST: {error}"),
+                "set DOCKER_HOST to an address",
+            )
+        })?;
         let engine = Arc::new(engine);
+        let engines = Arc::new(DeclaredEngines::from_env());
         let registry = Arc::new(HttpRegistry::new(http.clone(), DockerConfig::from_env()));
         let vcs = Arc::new(GitRemotes::new(state));
         Ok(World {
@@ -144,6 +149,7 @@ impl Worlds for Host {
                 clock: Arc::new(SystemClock),
                 workspace: workspace.clone(),
                 engine: engine.clone(),
+                engines: engines.clone(),
                 registry: registry.clone(),
                 vcs: vcs.clone(),
                 secrets: Arc::new(HostSecrets),
@@ -151,6 +157,7 @@ impl Worlds for Host {
             },
             workspace,
             engine,
+            engines,
             registry,
             vcs,
             host: Arc::new(HostProcesses::new()),

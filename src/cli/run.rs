@@ -9,7 +9,9 @@ use super::args::{Rerun, Run, RunFormat};
 use super::screen::{self, Watch};
 use super::{look, plan as plan_command, project};
 use crate::base::{RunId, StageId, human_bytes};
-use crate::engine::{Cancel, Definition, Engine, NewRun, create, execute, rerun as create_like};
+use crate::engine::{
+    Cancel, Definition, Engine, NewRun, create, execute, rerun as create_like, sites_of,
+};
 use crate::event::{Outcome, RunState};
 use crate::journal::{Journal, replay};
 use crate::plan::{Origin, Plan, build};
@@ -421,8 +423,13 @@ async fn on_signals(cancel: Cancel, engine: Engine, runs: Arc<std::sync::Mutex<V
         let runs = runs.lock().expect("no holder of this lock panics").clone();
         for run in runs {
             engine.world.host.reap(&format!("{run}/")).await;
-            // An engine that does not answer must not keep us from ending.
-            let _ = engine.world.engine.reap(RUN_LABEL, run.as_str()).await;
+            let sites = sites_of(&*engine.world.readers.store, &run).unwrap_or_default();
+            for site in sites {
+                // An engine that does not answer must not keep us from ending.
+                if let Ok(at) = engine.world.engine_at(&site) {
+                    let _ = at.reap(RUN_LABEL, run.as_str()).await;
+                }
+            }
         }
     }
 }

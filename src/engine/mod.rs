@@ -14,7 +14,8 @@ use std::time::Duration;
 
 pub use cancel::Cancel;
 pub use chain::{NewRun, create, rerun};
-pub use definition::Definition;
+use definition::sites;
+pub use definition::{Definition, sites_of};
 pub use run::{Ended, execute};
 
 use crate::base::{RunId, StageId};

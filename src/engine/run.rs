@@ -11,7 +11,7 @@ use super::groups::{self, Entry};
 use super::output::StageOutput;
 use super::schedule::{Decision, Schedule, Standing};
 use super::stage::{self, End, Shared, Task};
-use super::{Cancel, Definition, Engine, EngineError};
+use super::{Cancel, Definition, Engine, EngineError, sites};
 use crate::base::{Masks, RunId, StageId};
 use crate::event::{Event, Outcome, RunState};
 use crate::journal::{JournalError, replay};
@@ -152,19 +152,17 @@ fn look_for_request(shared: &Shared, cancel: &Cancel) -> Result<(), EngineError>
 async fn sweep(shared: &Shared, engine_too: bool) {
     let world = &shared.engine.world;
     world.workspace.sweep(shared.run.as_str()).await;
-    let uses_engine = shared
-        .plan
-        .stages
-        .iter()
-        .any(|entry| entry.body.uses_engine());
-    if engine_too && uses_engine {
-        match world.engine.reap(RUN_LABEL, shared.run.as_str()).await {
-            Ok(_) => {}
-            Err(error) => warn(
-                shared,
-                None,
-                format!("could not look for leftovers: {error}"),
-            ),
+    if !engine_too {
+        return;
+    }
+    for site in sites(shared.plan.stages.iter()) {
+        let reaped = match world.engine_at(&site) {
+            Ok(engine) => engine.reap(RUN_LABEL, shared.run.as_str()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = reaped {
+            let message = format!("could not look for leftovers on {site}: {error}");
+            warn(shared, None, message);
         }
     }
 }

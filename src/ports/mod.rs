@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod engine;
+pub mod engines;
 pub mod files;
 pub mod notifier;
 pub mod process;
@@ -83,8 +84,10 @@ pub struct Readers {
     pub clock: Arc<dyn clock::Clock>,
     /// The repository that holds the pipelines and the sources.
     pub workspace: Arc<dyn workspace::WorkspaceReader>,
-    /// The container engine's images and containers.
+    /// The local container engine's images and containers.
     pub engine: Arc<dyn engine::EngineReader>,
+    /// Other container engines, by name and address.
+    pub engines: Arc<dyn engines::EngineReaders>,
     /// Image registries.
     pub registry: Arc<dyn registry::RegistryReader>,
     /// Manifest repositories.
@@ -102,8 +105,10 @@ pub struct World {
     pub readers: Readers,
     /// Checkouts of the source repository.
     pub workspace: Arc<dyn workspace::Workspace>,
-    /// The container engine.
+    /// The local container engine.
     pub engine: Arc<dyn engine::Engine>,
+    /// Other container engines, by name and address.
+    pub engines: Arc<dyn engines::Engines>,
     /// Image registries.
     pub registry: Arc<dyn registry::Registry>,
     /// Manifest repositories.

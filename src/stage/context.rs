@@ -137,11 +137,18 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         match &error {
             EngineError::BuildFailed { .. }
+            | EngineError::BadAddress { .. }
             | EngineError::Refused { .. }
             | EngineError::NotFound { .. } => Self::failed(chain(&error)),
             EngineError::Cancelled => Self::cancelled("cancelled"),
-            EngineError::Unreachable { .. } => Self::errored(format!(
+            EngineError::Unreachable { name: None, .. } => Self::errored(format!(
                 "{}; start a container engine, or point DOCKER_HOST at one",
+                chain(&error)
+            )),
+            EngineError::Unreachable {
+                name: Some(name), ..
+            } => Self::errored(format!(
+                "{}; start it, or correct the address of engine `{name}`",
                 chain(&error)
             )),
             EngineError::Broken { .. } => Self::errored(chain(&error)),

@@ -29,6 +29,7 @@ use crate::base::{Diagnostic, Source, Span, Spanned, StageId};
 use crate::decl::Decls;
 use crate::lang::spec::NodeSpec;
 use crate::lang::{Binding, Node, Template};
+use crate::ports::engines::EngineSite;
 
 /// A kind of stage.
 #[derive(Debug)]
@@ -179,9 +180,9 @@ pub trait Stage: std::fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether it may leave containers or networks behind when its process is killed.
-    fn uses_engine(&self) -> bool {
-        false
+    /// The engine on which it may leave containers or networks behind when its process is killed.
+    fn engine(&self) -> Option<EngineSite> {
+        None
     }
 
     /// What it would do, found out by looking only.

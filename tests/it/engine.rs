@@ -4,6 +4,7 @@ mod cancel;
 mod chains;
 mod conditions;
 mod crash;
+mod engines;
 mod groups;
 mod images;
 mod journal;

@@ -20,6 +20,8 @@ pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     text: String,
+    /// The name under which a pipeline declares it.
+    name: Option<String>,
     kind: Kind,
 }
 
@@ -39,10 +41,11 @@ enum Kind {
 
 /// A text that names no engine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("DOCKER_HOST \"{text}\" is not understood: {message}")]
+#[error("\"{text}\" is no engine's address: {message}")]
 pub struct AddressError {
     text: String,
-    message: &'static str,
+    /// What is wrong with it.
+    pub message: &'static str,
 }
 
 impl Address {
@@ -102,8 +105,21 @@ impl Address {
         };
         Ok(Self {
             text: text.to_owned(),
+            name: None,
             kind,
         })
+    }
+
+    /// The address of an engine that a pipeline declares.
+    #[must_use]
+    pub fn of_engine(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// The name under which a pipeline declares the engine.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// Opens a byte stream to the engine.

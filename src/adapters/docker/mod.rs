@@ -10,6 +10,7 @@ mod build;
 mod client;
 mod container;
 mod context;
+mod engines;
 mod error;
 mod gateway;
 mod image;
@@ -32,6 +33,7 @@ pub use address::{Address, AddressError, DEFAULT_HOST};
 use archive::Archives;
 use client::Client;
 use context::{BuildContext, Dockerfile};
+pub use engines::DeclaredEngines;
 
 use crate::ports::Output;
 use crate::ports::engine::{
@@ -67,10 +69,7 @@ impl Docker {
             || DEFAULT_HOST.to_owned(),
             |host| host.to_string_lossy().into_owned(),
         );
-        let certificates = set("DOCKER_CERT_PATH").map(PathBuf::from).or_else(|| {
-            set("DOCKER_TLS_VERIFY")?;
-            Some(Path::new(&set("HOME")?).join(".docker"))
-        });
+        let certificates = certificates();
         Ok(Self::new(Address::parse(&host, certificates.as_deref())?))
     }
 
@@ -85,6 +84,15 @@ impl Docker {
     pub fn uploads(&self) -> u64 {
         self.archives.uploads()
     }
+}
+
+/// The directory of the certificates for encrypted engines, as the environment names it.
+fn certificates() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    set("DOCKER_CERT_PATH").map(PathBuf::from).or_else(|| {
+        set("DOCKER_TLS_VERIFY")?;
+        Some(Path::new(&set("HOME")?).join(".docker"))
+    })
 }
 
 #[async_trait]

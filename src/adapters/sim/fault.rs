@@ -231,6 +231,7 @@ impl PortError for EngineError {
             Failure::Broken => Self::broken(call, SCRIPTED.to_owned()),
             Failure::Unreachable => Self::Unreachable {
                 address: "sim:engine".to_owned(),
+                name: None,
                 source: Box::new(io::Error::from(io::ErrorKind::ConnectionRefused)),
             },
             Failure::Denied | Failure::Refused => Self::Refused {

@@ -18,6 +18,7 @@ use super::{
 use crate::base::{Diagnostic, Spanned, StageId, Text, parse_duration, parse_size};
 use crate::lang::Template;
 use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
+use crate::ports::engines::EngineSite;
 use crate::ports::process::Program;
 use crate::stage_children;
 
@@ -389,8 +390,8 @@ impl Stage for Run {
         }
     }
 
-    fn uses_engine(&self) -> bool {
-        self.container.is_some()
+    fn engine(&self) -> Option<EngineSite> {
+        self.container.is_some().then_some(EngineSite::Local)
     }
 
     async fn forecast(&self, _cx: &PlanContext<'_>) -> Forecast {

@@ -61,10 +61,10 @@ impl Docker {
     pub(super) async fn trial(
         &self,
         cx: &StageContext<'_>,
+        engine: &dyn Engine,
         place: &Place,
         wanted: &Wanted,
     ) -> Result<(), Failure> {
-        let engine = &*cx.world.engine;
         // Not the run's own labels: volumes it shares with what runs must survive a clean-up.
         let labels = BTreeMap::from([(DEPLOY_LABEL.to_owned(), self.name.clone())]);
         let spec = ContainerSpec {
@@ -85,7 +85,7 @@ impl Docker {
         let id = engine.create(&spec).await?;
         let healthy = async {
             engine.start(&id).await?;
-            self.healthy(cx, &id).await
+            self.healthy(cx, engine, &id).await
         };
         let healthy = healthy.await;
         engine.remove(&place.candidate).await?;
@@ -101,11 +101,11 @@ impl Docker {
     pub(super) async fn switch(
         &self,
         cx: &StageContext<'_>,
+        engine: &dyn Engine,
         place: &Place,
         wanted: &Wanted,
         replaces: bool,
     ) -> Result<ContainerState, Failure> {
-        let engine = &*cx.world.engine;
         let next = ContainerSpec {
             name: place.next.clone(),
             ..wanted.spec.clone()
@@ -118,7 +118,7 @@ impl Docker {
         engine.rename(&place.next, &place.name).await?;
         let healthy = async {
             engine.start(&place.name).await?;
-            self.healthy(cx, &place.name).await
+            self.healthy(cx, engine, &place.name).await
         };
         match healthy.await {
             Ok(state) => {
@@ -140,8 +140,12 @@ impl Docker {
     }
 
     /// Waits until a container is healthy, or says what it printed.
-    async fn healthy(&self, cx: &StageContext<'_>, name: &str) -> Result<ContainerState, Failure> {
-        let engine = &*cx.world.engine;
+    async fn healthy(
+        &self,
+        cx: &StageContext<'_>,
+        engine: &dyn Engine,
+        name: &str,
+    ) -> Result<ContainerState, Failure> {
         let began = tokio::time::Instant::now();
         let ready = self
             .ready
