@@ -5,6 +5,7 @@ mod chain;
 mod definition;
 mod groups;
 mod output;
+mod place;
 mod run;
 pub mod schedule;
 mod stage;

@@ -1,14 +1,16 @@
 //! The loop: starts what the schedule allows, records how it ended, ends the run.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::chain::{self, Chained};
 use super::groups::{self, Entry};
 use super::output::StageOutput;
+use super::place::WorkPlace;
 use super::schedule::{Decision, Schedule, Standing};
 use super::stage::{self, End, Shared, Task};
 use super::{Cancel, Definition, Engine, EngineError, sites};
@@ -101,14 +103,13 @@ pub async fn execute(
         reap_processes(&shared).await;
     }
     look_for_request(&shared, cancel)?;
-    let place = match enter_run_group(&shared, cancel).await? {
-        Ok(place) => place,
-        Err((outcome, reason)) => {
-            return finish_unstarted(&shared, &before, cancel, outcome, &reason).await;
-        }
-    };
+    let entered = enter_run_group(&shared, cancel).await?;
     let mut runner = Runner::new(shared.clone(), cancel.clone(), &before);
-    let ran = runner.run().await;
+    let (place, refused) = match entered {
+        Ok(place) => (place, None),
+        Err(refused) => (None, Some(refused)),
+    };
+    let ran = runner.run(refused).await;
     let outcome = runner.outcome();
     sweep(&shared, attempt > 1 || cancel.is_requested()).await;
     ran?;
@@ -218,46 +219,6 @@ async fn enter_run_group(
     })
 }
 
-/// Ends a run of which nothing was begun in this attempt.
-async fn finish_unstarted(
-    shared: &Shared,
-    before: &RunState,
-    cancel: &Cancel,
-    outcome: Outcome,
-    reason: &str,
-) -> Result<Ended, EngineError> {
-    let open = shared.plan.stages.iter().filter(|entry| {
-        let stage = before.stage(&entry.id);
-        stage.is_none_or(|stage| stage.outcome.is_none())
-    });
-    let stages = open.map(|entry| {
-        let event = Event::StageFinished {
-            stage: entry.id.clone(),
-            outcome,
-            reason: reason.to_owned(),
-            outputs: BTreeMap::new(),
-            allowed: false,
-        };
-        (shared.run.clone(), event)
-    });
-    let asked = (outcome == Outcome::Cancelled).then(|| {
-        let by = cancel.by().to_owned();
-        (shared.run.clone(), Event::CancelRequested { by })
-    });
-    let mut events: Vec<(RunId, Event)> = asked.into_iter().chain(stages).collect();
-    events.push((shared.run.clone(), Event::RunFinished { outcome }));
-    let change = Change::FinishRun {
-        run: shared.run.clone(),
-        at: shared.engine.world.readers.clock.now(),
-        outcome: outcome.to_string(),
-    };
-    shared.engine.journal.commit(events, vec![change]).await?;
-    Ok(Ended {
-        outcome,
-        chained: Vec::new(),
-    })
-}
-
 /// Whether a kind's work is done on this machine, and so is bounded by `--jobs`.
 fn is_local(kind: &Kind) -> bool {
     matches!(kind.name(), "run" | "build" | "scan")
@@ -270,8 +231,13 @@ struct Runner<'a> {
     cancel: Cancel,
     /// Whether the request to stop was acted on.
     cancelled: bool,
+    /// How the run ends because it did not get into its group.
+    refused: Option<Outcome>,
     tasks: JoinSet<End>,
-    running: [usize; 2],
+    /// Places for stages at work: those that wait for others, and those that work here.
+    places: [Arc<Semaphore>; 2],
+    /// Told when a place is given back before its stage has ended.
+    freed: Arc<Notify>,
     started: Vec<bool>,
     outputs: Vec<Weak<StageOutput>>,
     /// How stages ended: the raw outcome, and whether it does not count.
@@ -295,6 +261,7 @@ impl<'a> Runner<'a> {
             .map(|entry| is_local(entry.kind))
             .collect();
         let left_out = |at| plan.left_out.contains_key(&at);
+        let jobs = shared.engine.jobs.clamp(1, Semaphore::MAX_PERMITS);
         let schedule = Schedule::new(plan.graph.clone(), &durations, &local, left_out);
         Self {
             started: vec![false; plan.stages.len()],
@@ -302,8 +269,10 @@ impl<'a> Runner<'a> {
             before,
             cancel,
             cancelled: false,
+            refused: None,
             tasks: JoinSet::new(),
-            running: [0, 0],
+            places: [REMOTE, jobs].map(|places| Arc::new(Semaphore::new(places))),
+            freed: Arc::default(),
             outputs: Vec::new(),
             ended: HashMap::new(),
             failure: None,
@@ -311,8 +280,12 @@ impl<'a> Runner<'a> {
         }
     }
 
-    async fn run(&mut self) -> Result<(), EngineError> {
+    /// Runs every stage; of a run that was refused, those that follow everything.
+    async fn run(&mut self, refused: Option<Refused>) -> Result<(), EngineError> {
         self.begin();
+        if let Some((outcome, reason)) = refused {
+            self.refuse(outcome, &reason);
+        }
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -340,6 +313,7 @@ impl<'a> Runner<'a> {
                     Err(panic) => self.lost(&panic.to_string()),
                 },
                 () = gentle.cancelled(), if !self.cancelled => {}
+                () = self.freed.notified() => {}
                 _ = tick.tick() => self.tick(),
             }
         }
@@ -366,18 +340,18 @@ impl<'a> Runner<'a> {
     }
 
     fn start_ready(&mut self) {
-        let limits = [REMOTE, self.shared.engine.jobs.max(1)];
-        for (local, limit) in [(true, limits[1]), (false, limits[0])] {
-            while self.running[usize::from(local)] < limit {
+        for local in [true, false] {
+            let places = self.places[usize::from(local)].clone();
+            while let Ok(place) = places.clone().try_acquire_owned() {
                 let Some(at) = self.schedule.next(local) else {
                     break;
                 };
-                self.start(at);
+                self.start(at, place);
             }
         }
     }
 
-    fn start(&mut self, at: usize) {
+    fn start(&mut self, at: usize, place: OwnedSemaphorePermit) {
         let plan = &self.shared.plan;
         let entry = &plan.stages[at];
         self.started[at] = true;
@@ -412,10 +386,11 @@ impl<'a> Runner<'a> {
                 .map(|stage| stage.effects.clone())
                 .unwrap_or_default(),
             cancel,
+            force: self.cancel.forced().clone(),
             asked: self.cancel.gentle().clone(),
             output,
+            place: WorkPlace::taken(place, self.freed.clone()),
         };
-        self.running[usize::from(is_local(entry.kind))] += 1;
         self.tasks.spawn(stage::run(self.shared.clone(), task));
     }
 
@@ -424,7 +399,6 @@ impl<'a> Runner<'a> {
             end.reason = who(&self.cancel, &end.reason);
         }
         let entry = &self.shared.plan.stages[end.at];
-        self.running[usize::from(is_local(entry.kind))] -= 1;
         let warnings = end.warnings.iter().map(|message| Event::Warning {
             stage: Some(entry.id.clone()),
             message: message.clone(),
@@ -504,10 +478,28 @@ impl<'a> Runner<'a> {
 
     /// Acts on a request to stop: what has not begun never will, but for what runs at the end.
     fn stop(&mut self) {
+        let reason = format!("the run was cancelled by {}", self.cancel.by());
+        self.note_request();
+        self.never_start(Outcome::Cancelled, &reason);
+    }
+
+    /// The run does not begin at all: it was superseded or cancelled while it waited.
+    fn refuse(&mut self, outcome: Outcome, reason: &str) {
+        if outcome == Outcome::Cancelled {
+            self.note_request();
+        }
+        self.refused = Some(outcome);
+        self.never_start(outcome, reason);
+    }
+
+    fn note_request(&mut self) {
         self.cancelled = true;
         let by = self.cancel.by().to_owned();
-        let event = Event::CancelRequested { by: by.clone() };
+        let event = Event::CancelRequested { by };
         self.shared.engine.journal.record(&self.shared.run, event);
+    }
+
+    fn never_start(&mut self, outcome: Outcome, reason: &str) {
         let shared = self.shared.clone();
         let started = self.started.clone();
         let not_begun = self
@@ -515,11 +507,7 @@ impl<'a> Runner<'a> {
             .drain(|at| started[at] || shared.plan.stages[at].is_last());
         for at in not_begun {
             self.started[at] = true;
-            self.conclude(End::new(
-                at,
-                Outcome::Cancelled,
-                format!("the run was cancelled by {by}"),
-            ));
+            self.conclude(End::new(at, outcome, reason));
         }
     }
 
@@ -555,8 +543,6 @@ impl<'a> Runner<'a> {
             (0..self.started.len()).find(|at| self.started[*at] && !self.ended.contains_key(at))
         });
         if let Some(at) = missing {
-            let entry = &self.shared.plan.stages[at];
-            self.running[usize::from(is_local(entry.kind))] -= 1;
             let reason = format!("pipewright itself failed here, please report it: {why}");
             self.conclude(End::new(at, Outcome::Errored, reason));
         }
@@ -591,8 +577,9 @@ impl<'a> Runner<'a> {
             {
                 Outcome::Cancelled
             }
-            Some(worst) => worst,
-            None => Outcome::Skipped,
+            // What follows everything succeeds without anything having been delivered.
+            Some(worst) if worst.is_bad() => worst.max(self.refused.unwrap_or(worst)),
+            worst => self.refused.or(worst).unwrap_or(Outcome::Skipped),
         }
     }
 

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::groups::{self, Entry};
 use super::output::StageOutput;
+use super::place::WorkPlace;
 use crate::base::{Masks, RunId, StageId};
 use crate::event::{EffectState, Event, Outcome};
 use crate::journal::Journal;
@@ -41,9 +42,13 @@ pub(super) struct Task {
     pub(super) interrupted: bool,
     pub(super) past: Vec<EffectState>,
     pub(super) cancel: CancellationToken,
+    /// Told to those who may not stop half way.
+    pub(super) force: CancellationToken,
     /// Tells that somebody asked the run to stop, also to those who go on.
     pub(super) asked: CancellationToken,
     pub(super) output: Arc<StageOutput>,
+    /// Its place among those at work.
+    pub(super) place: WorkPlace,
 }
 
 /// How a stage ended, with everything the journal needs.
@@ -205,6 +210,7 @@ async fn attempt_once(
         resumed: shared.resumed,
         output: &*task.output,
         cancel: cancel.clone(),
+        force: task.force.clone(),
         effects: &effects,
         past: &before,
         tree: shared.tree.clone(),
@@ -285,6 +291,7 @@ async fn enter_group(
             group: group.group.value.clone(),
         };
         journal.record(&shared.run, event);
+        task.place.leave();
     };
     let store = &*shared.engine.world.store;
     let entered = groups::enter(
@@ -299,7 +306,14 @@ async fn enter_group(
     .await;
     let end = |outcome, reason: String| Err(Box::new(End::new(task.at, outcome, reason)));
     match entered {
-        Ok(Entry::Place(place)) => Ok(Some(place)),
+        Ok(Entry::Place(place)) => tokio::select! {
+            biased;
+            () = task.place.take() => Ok(Some(place)),
+            () = task.cancel.cancelled() => {
+                let reason = "cancelled while waiting for others to end";
+                end(Outcome::Cancelled, reason.to_owned())
+            }
+        },
         Ok(Entry::Superseded(reason)) => end(Outcome::Skipped, reason),
         Ok(Entry::Cancelled) => end(
             Outcome::Cancelled,

@@ -252,6 +252,8 @@ pub struct StageContext<'a> {
     pub output: &'a dyn Output,
     /// Tells it to stop.
     pub cancel: CancellationToken,
+    /// Tells it to let go at once, also of a change that is half made.
+    pub force: CancellationToken,
     /// The journal.
     pub effects: &'a dyn Effects,
     /// What earlier attempts intended.
