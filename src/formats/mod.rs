@@ -5,4 +5,5 @@ pub mod diff;
 pub mod dockerfile;
 pub mod dockerignore;
 pub mod task_definition;
+pub mod purl;
 pub mod yaml;

@@ -41,6 +41,10 @@ pub struct Package {
     /// source packages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// The package of the distribution that installed it, for a package of a language. Its fixes
+    /// come with the distribution, under the distribution's own version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// SPDX licence expressions or names, as declared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub licenses: Vec<String>,
