@@ -6,4 +6,5 @@ pub mod dockerfile;
 pub mod dockerignore;
 pub mod task_definition;
 pub mod purl;
+pub mod version;
 pub mod yaml;
