@@ -12,4 +12,4 @@ mod report;
 pub use package::{
     Distro, Ecosystem, Inventory, Location, Package, PackageKind, Source, Uncovered,
 };
-pub use report::{Advisory, Database, Finding, Rating, Report, Severity, Tool};
+pub use report::{Advisory, Database, Finding, Rating, Report, Severity, Status, Tool};
