@@ -18,7 +18,7 @@ use pipewright::adapters::http::Http;
 use pipewright::adapters::memory_store::MemoryStore;
 use pipewright::adapters::process::HostProcesses;
 use pipewright::adapters::registry::{DockerConfig, HttpRegistry};
-use pipewright::adapters::scanner::PathScanner;
+use pipewright::adapters::scanner::Scanners;
 use pipewright::adapters::secrets::HostSecrets;
 use pipewright::adapters::sim::{SimOptions, SimWorld};
 use pipewright::adapters::sqlite::SqliteStore;
@@ -162,7 +162,9 @@ impl Worlds for Host {
             vcs,
             host: Arc::new(HostProcesses::new()),
             notifier: Arc::new(WebHook::new(http)),
-            scanner: Arc::new(PathScanner::from_env()),
+            scanner: Arc::new(
+                Scanners::from_env().with_engine(Docker::clone(&engine), state.join("scan")),
+            ),
             store,
         })
     }

@@ -13,7 +13,7 @@ use crate::base::{Diagnostic, Spanned, StageId, Timestamp};
 use crate::decl;
 use crate::lang::Template;
 use crate::lang::spec::{Args, NodeSpec, PropSpec, Type};
-use crate::ports::scanner::{ScannerChoice, ScannerName};
+use crate::ports::scanner::{ScanRequest, ScannerChoice, ScannerName, Subject};
 use crate::scan::gate::{Gate, Ignore};
 use crate::scan::{Finding, Rating, Report};
 use crate::stage_children;
@@ -144,14 +144,12 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
             ignore,
         },
         scanner: word("scanner").map(|name| ScannerChoice {
-            name: match name {
+            name: Some(match name {
                 "grype" => ScannerName::Grype,
                 "builtin" => ScannerName::Builtin,
                 _ => ScannerName::Trivy,
-            },
-            image: None,
-            offline: false,
-            database: None,
+            }),
+            ..ScannerChoice::default()
         }),
         rescan: node.flag("rescan"),
         later: ["vex", "only-new", "max-db-age"]
@@ -277,10 +275,15 @@ impl Stage for Scan {
                     .await?
             }
         };
+        let request = ScanRequest {
+            subject: &Subject::Engine(image),
+            choice: self.scanner.as_ref(),
+            labels: &cx.labels(),
+        };
         let report = cx
             .world
             .scanner
-            .scan(&image, self.scanner.as_ref(), cx.output, &cx.cancel)
+            .scan(&request, cx.output, &cx.cancel)
             .await?;
         let json =
             serde_json::to_vec(&report).map_err(|error| Failure::errored(error.to_string()))?;

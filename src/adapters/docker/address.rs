@@ -122,6 +122,11 @@ impl Address {
         self.name.as_deref()
     }
 
+    /// Whether it is a socket of this host.
+    pub(super) fn is_socket(&self) -> bool {
+        matches!(self.kind, Kind::Unix(_))
+    }
+
     /// Opens a byte stream to the engine.
     pub(super) async fn open(&self) -> io::Result<Wire> {
         match &self.kind {

@@ -18,6 +18,7 @@ mod llb;
 mod progress;
 mod publish;
 mod resources;
+mod save;
 mod session;
 
 use std::collections::BTreeMap;

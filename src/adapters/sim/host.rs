@@ -21,7 +21,7 @@ use crate::ports::Output;
 use crate::ports::clock::Clock;
 use crate::ports::notifier::{Message, Notifier, NotifyError};
 use crate::ports::process::{Host, ProcessError, ProcessSpec, Program};
-use crate::ports::scanner::{ScanError, Scanner, ScannerChoice};
+use crate::ports::scanner::{ScanError, ScanRequest, Scanner};
 use crate::ports::secrets::{SecretError, SecretReader, SecretSource};
 use crate::scan::{Report, Tool};
 
@@ -197,11 +197,11 @@ impl Notifier for Life {
 impl Scanner for Life {
     async fn scan(
         &self,
-        image: &str,
-        choice: Option<&ScannerChoice>,
+        request: &ScanRequest<'_>,
         output: &dyn Output,
         cancel: &CancellationToken,
     ) -> Result<Report, ScanError> {
+        let image = &*request.subject.to_string();
         let call = Call::one("scanner.scan", image);
         self.tracked(&call, async {
             self.pass::<ScanError>(&call, Some(cancel)).await?;
@@ -223,7 +223,8 @@ impl Scanner for Life {
                     let scripted = state.reports.iter().rev().find(|(p, _)| hit(p));
                     Ok(scripted.map_or_else(
                         || {
-                            let name = choice.map_or("scanner", |choice| choice.name.word());
+                            let name = request.choice.and_then(|choice| choice.name);
+                            let name = name.map_or("scanner", |name| name.word());
                             let tool = Tool::named(&format!("simulated {name}"));
                             Report {
                                 packages: found.layers.len() as u64,
