@@ -156,7 +156,7 @@ impl Worlds for Host {
                 store: store.clone(),
             },
             workspace,
-            engine,
+            engine: engine.clone(),
             engines,
             registry,
             vcs,
