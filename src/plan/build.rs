@@ -229,6 +229,14 @@ impl Plan {
 
     /// Names of the secrets its stages read.
     pub fn secrets(&self) -> BTreeSet<String> {
+        (0..self.stages.len())
+            .filter(|at| !self.left_out.contains_key(at))
+            .flat_map(|at| self.secrets_of(&self.stages[at]))
+            .collect()
+    }
+
+    /// Names of the secrets a stage reads, by itself or for the registries it uses.
+    pub fn secrets_of(&self, stage: &StageEntry) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         let mut registries = BTreeSet::new();
         let mut note = |templates: Vec<&crate::lang::Template>| {
@@ -240,26 +248,21 @@ impl Plan {
                 }
             }
         };
-        for (at, stage) in self.stages.iter().enumerate() {
-            if self.left_out.contains_key(&at) {
-                continue;
+        note(stage.body.templates());
+        for read in stage.body.reads() {
+            use crate::stage::Want;
+            if let Want::Image(image) | Want::Built(image) | Want::Gate(image) = &read.what {
+                registries.extend(self.registry_of(image));
             }
-            note(stage.body.templates());
-            for read in stage.body.reads() {
-                use crate::stage::Want;
-                if let Want::Image(image) | Want::Built(image) | Want::Gate(image) = &read.what {
+        }
+        for template in stage.body.templates() {
+            for reference in template.references() {
+                if let Reference::Image(image, _) = &reference.value {
                     registries.extend(self.registry_of(image));
                 }
             }
-            for template in stage.body.templates() {
-                for reference in template.references() {
-                    if let Reference::Image(image, _) = &reference.value {
-                        registries.extend(self.registry_of(image));
-                    }
-                }
-            }
-            registries.extend(self.registry_of(stage.id.name()));
         }
+        registries.extend(self.registry_of(stage.id.name()));
         for name in registries {
             if let Some(registry) = self.decls.registries.get(&name) {
                 note(registry.value.templates());
@@ -301,7 +304,23 @@ impl Plan {
 
     /// Fetches the secrets the stages read.
     pub async fn fetch(&self, readers: &Readers) -> Result<BTreeMap<String, Secret>, PlanError> {
+        let (secrets, missing) = self.fetch_some(readers).await;
+        match missing.into_iter().next() {
+            Some((name, why)) => Err(PlanError::new(
+                format!("secret `{name}`: {why}"),
+                "set it where its declaration says it comes from",
+            )),
+            None => Ok(secrets),
+        }
+    }
+
+    /// Fetches those of the secrets that can be had, and says of the others why they cannot.
+    pub(super) async fn fetch_some(
+        &self,
+        readers: &Readers,
+    ) -> (BTreeMap<String, Secret>, BTreeMap<String, String>) {
         let mut secrets = BTreeMap::new();
+        let mut missing = BTreeMap::new();
         for name in self.secrets() {
             let Some(decl) = self.decls.secrets.get(&name) else {
                 continue;
@@ -312,15 +331,12 @@ impl Plan {
                     "AWS, whose support is not part of this version yet,".to_owned(),
                 )),
             };
-            let secret = secret.map_err(|error| {
-                PlanError::new(
-                    format!("secret `{name}`: {error}"),
-                    "set it where its declaration says it comes from",
-                )
-            })?;
-            secrets.insert(name, secret);
+            match secret {
+                Ok(secret) => drop(secrets.insert(name, secret)),
+                Err(error) => drop(missing.insert(name, error.to_string())),
+            }
         }
-        Ok(secrets)
+        (secrets, missing)
     }
 
     /// The values its references stand for.

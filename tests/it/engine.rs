@@ -10,3 +10,4 @@ mod images;
 mod journal;
 mod masking;
 mod outcomes;
+mod plans;
