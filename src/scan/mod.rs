@@ -6,6 +6,7 @@
 //! which advisories they match. Reading images, databases and programs is the adapters' work.
 
 pub mod gate;
+pub mod osv;
 mod package;
 mod report;
 
