@@ -7,6 +7,7 @@
 
 pub mod gate;
 pub mod osv;
+pub mod inventory;
 mod package;
 mod report;
 
