@@ -6,8 +6,8 @@
 //! which advisories they match. Reading images, databases and programs is the adapters' work.
 
 pub mod gate;
-pub mod osv;
 pub mod inventory;
+pub mod osv;
 mod package;
 mod report;
 

@@ -421,6 +421,7 @@ mod tests {
                 name: "openssl".to_owned(),
                 version: "3.0.7-16.el9_2".to_owned(),
             }),
+            owner: None,
             licenses: Vec::new(),
             purl: String::new(),
             locations: Vec::new(),

@@ -184,6 +184,7 @@ impl<'a> Search<'a> {
                 kind: Some(package.kind),
                 purl: Some(package.purl.clone()).filter(|purl| !purl.is_empty()),
                 fixed: fix(scheme, &members),
+                status: None,
                 locations: package.locations.clone(),
             });
         }

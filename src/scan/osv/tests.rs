@@ -81,6 +81,7 @@ fn package(kind: PackageKind, name: &str, version: &str) -> Package {
         version: version.to_owned(),
         arch: None,
         source: None,
+        owner: None,
         licenses: Vec::new(),
         purl: format!("pkg:test/{name}@{version}"),
         locations: vec![Location {
