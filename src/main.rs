@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use pipewright::adapters::advisories::{self, AdvisoryStore};
 use pipewright::adapters::clock::SystemClock;
 use pipewright::adapters::docker::{DeclaredEngines, Docker};
 use pipewright::adapters::files::HostFiles;
@@ -25,7 +26,9 @@ use pipewright::adapters::sqlite::SqliteStore;
 use pipewright::adapters::webhook::WebHook;
 use pipewright::base::{Commit, Timestamp};
 use pipewright::cli::args::{Cli, Color};
-use pipewright::cli::{App, Exit, Failure, Screen, Worlds, dispatch, dispatch_quick};
+use pipewright::cli::{
+    AdvisoryDatabase, App, Exit, Failure, Screen, Worlds, dispatch, dispatch_quick,
+};
 use pipewright::ports::clock::Clock;
 use pipewright::ports::store::Store;
 use pipewright::ports::{Readers, World};
@@ -166,6 +169,26 @@ impl Worlds for Host {
                 Scanners::from_env().with_engine(Docker::clone(&engine), state.join("scan")),
             ),
             store,
+        })
+    }
+
+    fn advisories(&self, directory: Option<&Path>) -> Result<AdvisoryDatabase, Failure> {
+        let place = match directory {
+            Some(directory) => directory.to_owned(),
+            None => {
+                advisories::default_directory(|name| std::env::var_os(name)).ok_or_else(|| {
+                    Failure::usage(
+                        "there is no home directory for the database of advisories",
+                        "name one with --database DIR",
+                    )
+                })?
+            }
+        };
+        let store = Arc::new(AdvisoryStore::new(place.clone(), Http::new(), now));
+        Ok(AdvisoryDatabase {
+            place,
+            reader: store.clone(),
+            writer: store,
         })
     }
 

@@ -4,6 +4,7 @@
     reason = "adapters are where the file system, processes, the environment and time are touched"
 )]
 
+pub mod advisories;
 pub mod backoff;
 pub mod clock;
 pub mod http;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::args::{Global, RunRef};
 use crate::base::{RunId, Timestamp};
 use crate::ports::World;
+use crate::ports::advisories::{AdvisoryReader, AdvisoryWriter};
 use crate::ports::files::{FileError, Files};
 use crate::ports::store::{Store, StoreError, StoreReader};
 use crate::report::Style;
@@ -37,8 +38,21 @@ pub trait Worlds {
     /// The real world of a repository and its state directory.
     fn real(&self, root: &Path, state: &Path) -> Result<World, Failure>;
 
+    /// The database of advisories: of a directory, or of this user.
+    fn advisories(&self, directory: Option<&Path>) -> Result<AdvisoryDatabase, Failure>;
+
     /// A simulated world with the pipelines and files of a repository at a commit.
     fn simulated(&self, commit: crate::base::Commit, files: Vec<(String, String)>) -> World;
+}
+
+/// The database of advisories.
+pub struct AdvisoryDatabase {
+    /// Where it is.
+    pub place: PathBuf,
+    /// What it knows.
+    pub reader: Arc<dyn AdvisoryReader>,
+    /// Fills it.
+    pub writer: Arc<dyn AdvisoryWriter>,
 }
 
 /// Where output goes and what it may look like.

@@ -11,6 +11,10 @@ use clap_complete::Shell;
 
 use super::diagnostics::DiagnosticFormat;
 
+mod advisories;
+
+pub use advisories::{Advisories, AdvisoriesCommand, Import, Status};
+
 const COMMANDS: &str = "\
 {before-help}{about}
 
@@ -33,6 +37,7 @@ Look:
   logs         Print what stages printed
 
 Set up:
+  advisories   Fill the database of the built-in scanner, or show what it has
   completions  Print completions for a shell
   man          Print the manual page
   help         Explain a command
@@ -206,6 +211,11 @@ Examples:
   pipewright graph release --format mermaid        for Markdown
   pipewright graph release --format dot | dot -Tsvg > release.svg")]
     Graph(Graph),
+    /// Fill the database of the built-in scanner, or show what it has
+    ///
+    /// The built-in scanner needs no network: it asks a local database of advisories, which is
+    /// filled from OSV's published archives. `import` reads them, `status` tells what is there.
+    Advisories(Advisories),
     /// Print completions for a shell
     #[command(after_help = "\
 Examples:

@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches the world but through ports; `main` provides those.
 
+mod advisories;
 mod app;
 pub mod args;
 mod check;
@@ -20,7 +21,7 @@ mod screen;
 
 use args::Command;
 
-pub use app::{App, Exit, Failure, Screen, Worlds};
+pub use app::{AdvisoryDatabase, App, Exit, Failure, Screen, Worlds};
 
 /// Runs commands that need no engine, registry or repository, and so no runtime. `None` means
 /// that [`dispatch`] is needed.
@@ -35,7 +36,11 @@ pub fn dispatch_quick(app: &App<'_>, command: &Command) -> Option<Result<Exit, F
         Command::Logs(args) if !args.follow => look::logs(app, args),
         Command::Completions(args) => app.write(|out| completions::write(out, args.shell)),
         Command::Man => app.write(|out| man::write(out)),
-        Command::Plan(_) | Command::Run(_) | Command::Rerun(_) | Command::Logs(_) => return None,
+        Command::Plan(_)
+        | Command::Run(_)
+        | Command::Rerun(_)
+        | Command::Logs(_)
+        | Command::Advisories(_) => return None,
     })
 }
 
@@ -46,6 +51,7 @@ pub async fn dispatch(app: &App<'_>, command: &Command) -> Result<Exit, Failure>
         Command::Run(args) => run::run(app, args).await,
         Command::Rerun(args) => run::rerun(app, args).await,
         Command::Logs(args) => follow::logs(app, args).await,
+        Command::Advisories(args) => advisories::run(app, args).await,
         other => dispatch_quick(app, other).unwrap_or(Ok(Exit::SUCCESS)),
     }
 }

@@ -3,6 +3,7 @@
 //! Reading and writing traits are apart. A plan gets [`Readers`], so that it cannot change
 //! anything; a run gets the whole [`World`].
 
+pub mod advisories;
 pub mod clock;
 pub mod engine;
 pub mod engines;

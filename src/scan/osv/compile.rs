@@ -44,7 +44,7 @@ pub struct Notice {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Affected {
     /// The number of the notice within its family's store.
-    #[serde(rename = "n", default)]
+    #[serde(skip)]
     pub notice: u64,
     /// Ranges.
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
