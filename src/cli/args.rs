@@ -215,6 +215,11 @@ Examples:
     ///
     /// The built-in scanner needs no network: it asks a local database of advisories, which is
     /// filled from OSV's published archives. `import` reads them, `status` tells what is there.
+    #[command(after_help = "\
+Examples:
+  pipewright advisories import https://osv-vulnerabilities.storage.googleapis.com/Debian/all.zip
+  pipewright advisories import /mnt/mirror      archives that were brought along
+  pipewright advisories status                  what is there, and how old it is")]
     Advisories(Advisories),
     /// Print completions for a shell
     #[command(after_help = "\

@@ -5,6 +5,7 @@
     reason = "tests set up the world that they look at"
 )]
 
+mod advisories;
 mod article_one;
 mod cli;
 mod deploy;
