@@ -14,7 +14,7 @@ use pipewright::adapters::advisories::{self, AdvisoryStore};
 use pipewright::adapters::clock::SystemClock;
 use pipewright::adapters::docker::{DeclaredEngines, Docker};
 use pipewright::adapters::files::HostFiles;
-use pipewright::adapters::git::{GitRemotes, GitWorkspace};
+use pipewright::adapters::git::{self, GitRemotes, GitWorkspace};
 use pipewright::adapters::http::Http;
 use pipewright::adapters::memory_store::MemoryStore;
 use pipewright::adapters::process::HostProcesses;
@@ -30,7 +30,7 @@ use pipewright::cli::{
     AdvisoryDatabase, App, Exit, Failure, Screen, Worlds, dispatch, dispatch_quick,
 };
 use pipewright::ports::clock::Clock;
-use pipewright::ports::store::Store;
+use pipewright::ports::store::{Pruned, Retention, Store, StoreReader as _};
 use pipewright::ports::{Readers, World};
 use pipewright::report::{Style, Tone};
 
@@ -131,6 +131,29 @@ struct Host;
 impl Worlds for Host {
     fn existing(&self, state: &Path) -> Option<Arc<dyn Store>> {
         SqliteStore::open_existing(state).map(|store| Arc::new(store) as Arc<dyn Store>)
+    }
+
+    fn prune(&self, state: &Path, policy: &Retention) -> Result<Option<Pruned>, Failure> {
+        let Some(store) = SqliteStore::open_existing(state) else {
+            return Ok(None);
+        };
+        let mut pruned = store.prune(policy)?;
+        // A run that is known keeps what it left; one whose row cannot be read may be known.
+        let known = |name: &str| {
+            name.parse().is_ok_and(|run| {
+                !pruned.runs.contains(&run) && store.run(&run).map_or(true, |row| row.is_some())
+            })
+        };
+        // A cache may be old and in use all the same.
+        let busy = store
+            .unfinished()?
+            .iter()
+            .any(|row| store.is_held(&row.run).unwrap_or(true));
+        let unused = policy.before.filter(|_| !busy);
+        let forgotten = git::forget(state, known, unused, policy.dry)?;
+        pruned.bytes += forgotten.bytes;
+        pruned.caches = forgotten.caches;
+        Ok(Some(pruned))
     }
 
     fn real(&self, root: &Path, state: &Path) -> Result<World, Failure> {

@@ -9,7 +9,7 @@ use crate::base::{RunId, Timestamp};
 use crate::ports::World;
 use crate::ports::advisories::{AdvisoryReader, AdvisoryWriter};
 use crate::ports::files::{FileError, Files};
-use crate::ports::store::{Store, StoreError, StoreReader};
+use crate::ports::store::{Pruned, Retention, Store, StoreError, StoreReader};
 use crate::report::Style;
 
 /// Everything a command works with.
@@ -34,6 +34,9 @@ pub struct App<'a> {
 pub trait Worlds {
     /// The state directory, if it is there already.
     fn existing(&self, state: &Path) -> Option<Arc<dyn Store>>;
+
+    /// Forgets runs of a state directory with all they left; none if there is no such directory.
+    fn prune(&self, state: &Path, policy: &Retention) -> Result<Option<Pruned>, Failure>;
 
     /// The real world of a repository and its state directory.
     fn real(&self, root: &Path, state: &Path) -> Result<World, Failure>;

@@ -5,11 +5,13 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::diagnostics::DiagnosticFormat;
+use crate::base::{parse_duration, parse_size};
 
 mod advisories;
 
@@ -35,6 +37,7 @@ Look:
   runs         List runs
   show         Show what came of a run
   logs         Print what stages printed
+  prune        Forget old runs
 
 Set up:
   advisories   Fill the database of the built-in scanner, or show what it has
@@ -187,14 +190,27 @@ Examples:
   pipewright logs last build.app        one stage
   pipewright logs last build.app -f     and what it will print")]
     Logs(Logs),
+    /// Forget old runs
+    ///
+    /// Removes runs with their events, logs and artifacts. A run that has not ended stays, and so
+    /// does the newest success of each pipeline on each branch. With an age, caches that no stage
+    /// has used since go too.
+    #[command(after_help = "\
+Examples:
+  pipewright prune --older-than 30d      runs of the last 30 days stay
+  pipewright prune --keep 100 --dry-run  say what goes if the newest 100 stay
+  pipewright prune --max-size 1GiB       oldest first, until logs and events take no more")]
+    Prune(Prune),
     /// Run a finished run again
     ///
-    /// Starts a new attempt with the stored plan and inputs. Secrets are read anew.
+    /// Starts a run like the earlier one, with its stored plan and inputs; with --failed the same
+    /// run goes on in a new attempt. Secrets are read anew, and what is done already (images,
+    /// commits, deployments) is not done again.
     #[command(after_help = "\
 Examples:
   pipewright rerun last --failed        only what did not succeed, and what waited for it
   pipewright rerun 7f3k2a               everything
-  pipewright rerun last --fresh         plan anew, and keep stages whose inputs are equal")]
+  pipewright rerun last --fresh         the pipelines of today, at the commit of that run")]
     Rerun(Rerun),
     /// Ask a run to stop
     ///
@@ -396,6 +412,52 @@ pub struct Logs {
     pub follow: bool,
 }
 
+/// Arguments of `prune`. A run goes if any of the limits says so.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(group = clap::ArgGroup::new("limit").required(true).multiple(true))]
+pub struct Prune {
+    /// Keep the newest N runs
+    #[arg(long, value_name = "N", group = "limit")]
+    pub keep: Option<usize>,
+    /// Forget runs that began longer ago, such as 30d or 12h
+    #[arg(long, value_name = "AGE", group = "limit")]
+    pub older_than: Option<Age>,
+    /// Keep at most so many bytes of events and logs, such as 1GiB
+    #[arg(long, value_name = "SIZE", group = "limit")]
+    pub max_size: Option<Size>,
+    /// Only say what would go
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// A time span on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age(pub Duration);
+
+impl FromStr for Age {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_duration(text)
+            .map(Self)
+            .ok_or_else(|| "write a number with a unit: 12h, 30d".to_owned())
+    }
+}
+
+/// A number of bytes on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_size(text)
+            .map(Self)
+            .ok_or_else(|| "write a number with a unit: 500MB, 1GiB".to_owned())
+    }
+}
+
 /// Arguments of `rerun`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct Rerun {
@@ -405,7 +467,7 @@ pub struct Rerun {
     /// Only stages that did not succeed
     #[arg(long, conflicts_with = "fresh")]
     pub failed: bool,
-    /// Plan anew from the files of today, and keep stages whose inputs are equal
+    /// Plan anew from the pipelines of today, at the same commit and with the same inputs
     #[arg(long)]
     pub fresh: bool,
 }

@@ -15,6 +15,7 @@ mod look;
 pub mod man;
 mod plan;
 mod project;
+mod prune;
 pub mod reference;
 mod run;
 mod screen;
@@ -32,6 +33,7 @@ pub fn dispatch_quick(app: &App<'_>, command: &Command) -> Option<Result<Exit, F
         Command::Runs(args) => look::runs(app, args),
         Command::Show(args) => look::show(app, args),
         Command::Cancel(args) => look::cancel(app, args),
+        Command::Prune(args) => prune::run(app, args),
         Command::Graph(args) => plan::graph(app, args),
         Command::Logs(args) if !args.follow => look::logs(app, args),
         Command::Completions(args) => app.write(|out| completions::write(out, args.shell)),

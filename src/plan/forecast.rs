@@ -10,6 +10,7 @@ use crate::base::{Masks, RunId, StageId};
 use crate::event::Outcome;
 use crate::lang::{Reference, expr};
 use crate::ports::Readers;
+use crate::ports::store::LAST_SUCCESS;
 use crate::stage::{Forecast, PlanContext, Values, Verdict, When};
 
 /// A plan with what each of its stages would do.
@@ -252,7 +253,7 @@ async fn changed(when: &When, plan: &Plan, readers: &Readers) -> Result<(), Stri
         plan.pipeline,
         commit.branch.as_deref().unwrap_or(&commit.reference)
     );
-    let last = readers.store.fact("last-success", &key).ok().flatten();
+    let last = readers.store.fact(LAST_SUCCESS, &key).ok().flatten();
     let before = match &plan.origin.cause {
         crate::event::Trigger::Push { before } => before.clone(),
         _ => None,

@@ -9,6 +9,7 @@ mod artifacts;
 mod copy;
 mod facts;
 mod files;
+mod forget;
 mod lock;
 mod mirror;
 mod push;
@@ -19,6 +20,7 @@ mod trees;
 mod watch;
 mod workspace;
 
+pub use forget::{Forgotten, forget};
 pub use remote::GitRemotes;
 pub use watch::Limits;
 pub use workspace::GitWorkspace;

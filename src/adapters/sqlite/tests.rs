@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::base::Timestamp;
-use crate::ports::store::{RunRow, StoreReader};
+use crate::ports::store::{LAST_SUCCESS, Retention, RunRow, StoreReader};
 
 fn store() -> (tempfile::TempDir, SqliteStore) {
     let dir = tempfile::tempdir().unwrap();
@@ -332,22 +332,20 @@ fn pruning_keeps_what_it_must() {
             .collect()
     };
 
-    let nothing = Retention {
-        before: None,
-        runs: None,
-        bytes: None,
-        successes: 0,
-    };
-    assert_eq!(store.prune(&nothing).unwrap().runs, 0);
+    let nothing = Retention::default();
+    assert_eq!(store.prune(&nothing).unwrap().runs, []);
     let old = Retention {
         before: Some(Timestamp(5)),
         successes: 2,
         ..nothing
     };
+    let dry = store.prune(&Retention { dry: true, ..old }).unwrap();
+    assert_eq!(dry.runs, [run(1), run(4)]);
+    assert_eq!(left().len(), 7);
     let pruned = store.prune(&old).unwrap();
     // 2 is held, 3 is one of the last two successes.
     assert_eq!(left(), [run(7), run(6), run(5), run(3), run(2)]);
-    assert_eq!(pruned.runs, 2);
+    assert_eq!(pruned.runs, dry.runs);
     assert!(pruned.bytes > 2000, "{pruned:?}");
     assert!(store.events(&run(1), 0, 9).unwrap().is_empty());
     assert!(!store.logs().join(run(1).as_str()).exists());
@@ -398,16 +396,43 @@ fn pruning_drops_blobs_nobody_mentions() {
         value: fact.clone(),
     };
     store.append(&[event], &[create(1, "p"), set]).unwrap();
-    store
-        .prune(&Retention {
-            before: None,
-            runs: None,
-            bytes: None,
-            successes: 0,
-        })
-        .unwrap();
+    store.prune(&Retention::default()).unwrap();
     for digest in [&used, &fact, &young] {
         assert!(store.blob(digest).unwrap().is_some());
     }
     assert!(store.blob(&unused).unwrap().is_none());
+}
+
+#[test]
+fn pruning_keeps_the_last_success_of_every_branch() {
+    let (_dir, store) = store();
+    let on = |number: u64, reference: &str| {
+        let Change::CreateRun(row) = create(number, "p") else {
+            panic!("it creates a run");
+        };
+        let reference = reference.to_owned();
+        Change::CreateRun(RunRow { reference, ..row })
+    };
+    for (number, reference) in (1..).zip(["main", "v1", "main", "next", "v2"]) {
+        store.append(&[], &[on(number, reference)]).unwrap();
+        store.append(&[], &[finish(number, "succeeded")]).unwrap();
+        let key = match reference.strip_prefix('v') {
+            Some(tag) => format!("p refs/tags/v{tag}"),
+            None => format!("p {reference}"),
+        };
+        let fact = Change::SetFact {
+            scope: LAST_SUCCESS.to_owned(),
+            key,
+            value: "sha".to_owned(),
+        };
+        store.append(&[], &[fact]).unwrap();
+    }
+    let policy = Retention {
+        runs: Some(0),
+        successes: 1,
+        ..Retention::default()
+    };
+    let pruned = store.prune(&policy).unwrap();
+    assert_eq!(pruned.runs, [run(1), run(2)]);
+    assert!(store.fact(LAST_SUCCESS, "p main").unwrap().is_some());
 }
