@@ -104,6 +104,38 @@ impl SecondEngine {
         let id = self.child.id().to_string();
         let _ = Command::new("kill").args(["-s", signal, &id]).status();
         let _ = self.child.wait();
+        if signal == "KILL" {
+            self.bury();
+        }
+    }
+
+    /// An engine that was killed takes its containerd with it, but not at once, and leaves the
+    /// number of its process in a file. Started meanwhile, it would wait for that one in vain.
+    fn bury(&self) {
+        let Some(containerd) = self.containerd() else {
+            return;
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.is_ours(&containerd) {
+            assert!(Instant::now() < deadline, "containerd outlives its engine");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for file in ["exec/containerd/containerd.pid", "pid"] {
+            let _ = std::fs::remove_file(self.dir.path().join(file));
+        }
+    }
+
+    /// The process that its containerd is or was.
+    fn containerd(&self) -> Option<String> {
+        let file = self.dir.path().join("exec/containerd/containerd.pid");
+        let pid = std::fs::read_to_string(file).ok()?;
+        Some(pid.trim().to_owned())
+    }
+
+    /// Whether a process lives and was started for it. One that is dead has no command line.
+    fn is_ours(&self, pid: &str) -> bool {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.contains(&self.dir.path().display().to_string())
     }
 
     fn wait(&self) {
@@ -177,13 +209,8 @@ impl Drop for SecondEngine {
         }
         self.stop("TERM");
         // An engine that was killed left its containerd, and both may have left mounts.
-        let pid = std::fs::read_to_string(self.dir.path().join("exec/containerd/containerd.pid"));
-        if let Ok(pid) = pid {
-            let pid = pid.trim();
-            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            if line.contains(&self.dir.path().display().to_string()) {
-                let _ = Command::new("kill").args(["-s", "KILL", pid]).status();
-            }
+        if let Some(pid) = self.containerd().filter(|pid| self.is_ours(pid)) {
+            let _ = Command::new("kill").args(["-s", "KILL", &pid]).status();
         }
         // Shims outlive what started them; they are told by the directory they were started for.
         let place = self.dir.path().display().to_string();
