@@ -4,10 +4,7 @@
 //! `cargo bench --bench advisories -- DIRECTORY` with a database imported from what
 //! `benches/advisories.py` makes; `scripts/bench advisories` does all of it. Without a directory
 //! there is nothing to measure.
-#![expect(
-    clippy::print_stdout,
-    reason = "a benchmark prints what it found"
-)]
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it found")]
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -40,11 +37,23 @@ fn main() {
     let began = Instant::now();
     let mut packages = Vec::new();
     for number in 1..=400 {
-        packages.push(package(PackageKind::Deb, format!("source-{number}"), "1.40.0-1"));
+        packages.push(package(
+            PackageKind::Deb,
+            format!("source-{number}"),
+            "1.40.0-1",
+        ));
     }
     for number in 0..100 {
-        packages.push(package(PackageKind::Pypi, format!("module-{number}"), "2.1.0"));
-        packages.push(package(PackageKind::Golang, format!("module-{number}"), "v2.1.0"));
+        packages.push(package(
+            PackageKind::Pypi,
+            format!("module-{number}"),
+            "2.1.0",
+        ));
+        packages.push(package(
+            PackageKind::Golang,
+            format!("module-{number}"),
+            "v2.1.0",
+        ));
     }
     let inventory = Inventory {
         distro: Some(Distro {

@@ -6,6 +6,7 @@
 
 pub mod advisories;
 pub mod backoff;
+mod buffers;
 pub mod clock;
 pub mod http;
 pub mod memory_store;

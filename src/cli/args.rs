@@ -320,7 +320,9 @@ pub struct Run {
     /// Run only this stage and what it needs; may be repeated
     #[arg(long, value_name = "STAGE", conflicts_with = "resume")]
     pub only: Vec<String>,
-    /// Stages that may run at the same time; the number of processors if not given
+    /// `run` and `scan` stages that may run at the same time; the number of processors if not given
+    ///
+    /// Builds are the engine's work: as many run at once, but at least 4.
     #[arg(long, short = 'j', value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
     /// Run in a simulated world: no engine, no registry, no effects

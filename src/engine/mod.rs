@@ -13,6 +13,8 @@ mod stage;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 pub use cancel::Cancel;
 pub use chain::{NewRun, create, rerun};
 use definition::sites;
@@ -46,7 +48,7 @@ pub enum EngineError {
 /// journal.
 pub trait Feed: Send + Sync {
     /// Bytes a stage printed, masked.
-    fn log(&self, run: &RunId, stage: &StageId, bytes: &[u8]);
+    fn log(&self, run: &RunId, stage: &StageId, bytes: &Bytes);
 
     /// How far a part of a stage's work is.
     fn progress(&self, run: &RunId, stage: &StageId, progress: Progress);

@@ -11,7 +11,7 @@ use super::chain::{self, Chained};
 use super::groups::{self, Entry};
 use super::output::StageOutput;
 use super::place::WorkPlace;
-use super::schedule::{Decision, Schedule, Standing};
+use super::schedule::{Decision, Lane, Schedule, Standing};
 use super::stage::{self, End, Shared, Task};
 use super::{Cancel, Definition, Engine, EngineError, sites};
 use crate::base::{Masks, RunId, StageId};
@@ -19,14 +19,18 @@ use crate::event::{Event, Outcome, RunState};
 use crate::journal::{JournalError, replay};
 use crate::plan::{Origin, build};
 use crate::ports::store::Change;
-use crate::stage::Kind;
 use crate::stage::context::RUN_LABEL;
+use crate::stage::{Kind, Leftovers};
 
 /// How often requests from other processes are looked for and logs are flushed.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Stages that wait for others rather than work, which may run at once.
 const REMOTE: usize = 64;
+
+/// Builds that may run at once, if `--jobs` does not say more. A build mostly waits for the engine,
+/// which runs steps of several at once only where it has the means.
+const BUILDS: usize = 4;
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -97,6 +101,7 @@ pub async fn execute(
         masks,
         run: run.clone(),
         root: created.root.clone(),
+        leftovers: Leftovers::new(),
         resumed: attempt > 1,
     });
     if attempt > 1 {
@@ -111,7 +116,12 @@ pub async fn execute(
     };
     let ran = runner.run(refused).await;
     let outcome = runner.outcome();
-    sweep(&shared, attempt > 1 || cancel.is_requested()).await;
+    let left = shared.leftovers.gone().await;
+    let look = attempt > 1 || cancel.is_requested() || !left.is_empty();
+    for error in left {
+        warn(&shared, None, format!("left for another try: {error}"));
+    }
+    sweep(&shared, look).await;
     ran?;
     // The group is free before what follows from this run begins.
     drop(place);
@@ -219,9 +229,22 @@ async fn enter_run_group(
     })
 }
 
-/// Whether a kind's work is done on this machine, and so is bounded by `--jobs`.
-fn is_local(kind: &Kind) -> bool {
-    matches!(kind.name(), "run" | "build" | "scan")
+/// By what the start of a kind's stages is bounded.
+fn lane(kind: &Kind) -> Lane {
+    match kind.name() {
+        "run" | "scan" => Lane::Local,
+        "build" => Lane::Build,
+        _ => Lane::Remote,
+    }
+}
+
+/// How many stages of a lane may be at work at once.
+fn places(lane: Lane, jobs: usize) -> usize {
+    match lane {
+        Lane::Local => jobs,
+        Lane::Build => jobs.max(BUILDS),
+        Lane::Remote => REMOTE,
+    }
 }
 
 struct Runner<'a> {
@@ -234,8 +257,8 @@ struct Runner<'a> {
     /// How the run ends because it did not get into its group.
     refused: Option<Outcome>,
     tasks: JoinSet<End>,
-    /// Places for stages at work: those that wait for others, and those that work here.
-    places: [Arc<Semaphore>; 2],
+    /// Places for stages at work, by lane.
+    places: [Arc<Semaphore>; Lane::ALL.len()],
     /// Told when a place is given back before its stage has ended.
     freed: Arc<Notify>,
     started: Vec<bool>,
@@ -255,14 +278,10 @@ impl<'a> Runner<'a> {
             .iter()
             .map(|entry| expected.get(entry.id.as_str()).copied().unwrap_or(1))
             .collect();
-        let local: Vec<bool> = plan
-            .stages
-            .iter()
-            .map(|entry| is_local(entry.kind))
-            .collect();
+        let lanes: Vec<Lane> = plan.stages.iter().map(|entry| lane(entry.kind)).collect();
         let left_out = |at| plan.left_out.contains_key(&at);
         let jobs = shared.engine.jobs.clamp(1, Semaphore::MAX_PERMITS);
-        let schedule = Schedule::new(plan.graph.clone(), &durations, &local, left_out);
+        let schedule = Schedule::new(plan.graph.clone(), &durations, &lanes, left_out);
         Self {
             started: vec![false; plan.stages.len()],
             schedule,
@@ -271,7 +290,7 @@ impl<'a> Runner<'a> {
             cancelled: false,
             refused: None,
             tasks: JoinSet::new(),
-            places: [REMOTE, jobs].map(|places| Arc::new(Semaphore::new(places))),
+            places: Lane::ALL.map(|lane| Arc::new(Semaphore::new(places(lane, jobs)))),
             freed: Arc::default(),
             outputs: Vec::new(),
             ended: HashMap::new(),
@@ -340,10 +359,10 @@ impl<'a> Runner<'a> {
     }
 
     fn start_ready(&mut self) {
-        for local in [true, false] {
-            let places = self.places[usize::from(local)].clone();
+        for lane in Lane::ALL {
+            let places = self.places[lane as usize].clone();
             while let Ok(place) = places.clone().try_acquire_owned() {
-                let Some(at) = self.schedule.next(local) else {
+                let Some(at) = self.schedule.next(lane) else {
                     break;
                 };
                 self.start(at, place);

@@ -18,7 +18,7 @@ use crate::journal::Journal;
 use crate::pipeline::StageEntry;
 use crate::plan::{Plan, condition};
 use crate::ports::store::Change;
-use crate::stage::{Done, Effects, Failure, StageContext, Values};
+use crate::stage::{Done, Effects, Failure, Leftovers, StageContext, Values};
 
 /// What all stages of a run share.
 pub(super) struct Shared {
@@ -29,6 +29,7 @@ pub(super) struct Shared {
     pub(super) run: RunId,
     pub(super) root: RunId,
     pub(super) tree: PathBuf,
+    pub(super) leftovers: Leftovers,
     /// An earlier process worked on this run.
     pub(super) resumed: bool,
 }
@@ -212,6 +213,7 @@ async fn attempt_once(
         cancel: cancel.clone(),
         force: task.force.clone(),
         effects: &effects,
+        leftovers: &shared.leftovers,
         past: &before,
         tree: shared.tree.clone(),
         grace: shared.engine.grace,

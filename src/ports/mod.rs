@@ -20,6 +20,8 @@ pub mod workspace;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 /// Where work reports what it does while it does it.
 ///
 /// Calls are synchronous and cheap. Bytes may hold secrets: the receiver masks them. A receiver
@@ -27,6 +29,12 @@ use std::time::Duration;
 pub trait Output: Send + Sync {
     /// Appends raw bytes to the log of the work at hand.
     fn log(&self, bytes: &[u8]);
+
+    /// Appends raw bytes that the receiver may keep instead of copying them. Worth it for large
+    /// pieces only: they are counted by what they hold, not by the memory behind them.
+    fn log_shared(&self, bytes: Bytes) {
+        self.log(&bytes);
+    }
 
     /// Tells how far a part of the work is. May be dropped under load.
     fn progress(&self, progress: Progress);

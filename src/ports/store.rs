@@ -3,6 +3,8 @@
 //! Bytes in, bytes out: what an event means is not the store's business. Two processes may use
 //! one state directory at the same time.
 
+use bytes::Bytes;
+
 use crate::base::{RunId, Timestamp};
 
 /// What can go wrong with the store.
@@ -156,6 +158,11 @@ pub trait Hold: Send + Sync {}
 pub trait LogWriter: Send {
     /// Appends masked bytes.
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// The same for bytes that may be kept until they are written, instead of copied.
+    fn write_shared(&mut self, bytes: &Bytes) -> Result<(), StoreError> {
+        self.write(bytes)
+    }
 
     /// Makes everything written so far readable by others.
     fn flush(&mut self) -> Result<(), StoreError>;

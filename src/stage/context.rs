@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::{Missing, Values};
+use super::{Leftovers, Missing, Values};
 use crate::base::{RunId, StageId};
 use crate::event::{EffectState, Outcome};
 use crate::ports::engine::EngineError;
@@ -256,6 +256,8 @@ pub struct StageContext<'a> {
     pub force: CancellationToken,
     /// The journal.
     pub effects: &'a dyn Effects,
+    /// Takes what is to be removed from the engine.
+    pub leftovers: &'a Leftovers,
     /// What earlier attempts intended.
     pub past: &'a [EffectState],
     /// The files of the commit (or the working tree), to be read only.

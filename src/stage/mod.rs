@@ -10,6 +10,7 @@ pub mod common;
 pub mod context;
 pub mod deploy;
 mod found;
+pub mod leftovers;
 pub mod notify;
 pub mod push;
 pub mod run;
@@ -23,6 +24,7 @@ use async_trait::async_trait;
 
 pub use common::{Common, When};
 pub use context::{Done, Effects, Failure, Forecast, PlanContext, StageContext, Verdict};
+pub use leftovers::Leftovers;
 pub use values::{ImageFacts, Missing, Rung, Values};
 
 use crate::base::{Diagnostic, Source, Span, Spanned, StageId};

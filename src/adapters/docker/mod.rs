@@ -14,6 +14,7 @@ mod engines;
 mod error;
 mod gateway;
 mod image;
+mod layers;
 mod llb;
 mod progress;
 mod publish;
@@ -35,6 +36,7 @@ use archive::Archives;
 use client::Client;
 use context::{BuildContext, Dockerfile};
 pub use engines::DeclaredEngines;
+use layers::LayersUnderWay;
 
 use crate::ports::Output;
 use crate::ports::engine::{
@@ -48,6 +50,7 @@ use crate::ports::registry::Target;
 pub struct Docker {
     client: Client,
     archives: Arc<Archives>,
+    layers: LayersUnderWay,
     /// Sessions that may still be sending after their build ended.
     tasks: TaskTracker,
 }
@@ -58,6 +61,7 @@ impl Docker {
         Self {
             client: Client::new(address),
             archives: Arc::default(),
+            layers: LayersUnderWay::default(),
             tasks: TaskTracker::new(),
         }
     }
