@@ -80,10 +80,15 @@ fn imported(app: &App<'_>, report: &ImportReport) -> String {
             withdrawn => format!(", {withdrawn} withdrawn ones left out"),
         };
         page.push_str(&format!(
-            "{} {}: {} records{before}{withdrawn}, newest of {}\n",
+            "{} {}: {} {}{before}{withdrawn}, newest of {}\n",
             style.paint(Tone::Good, "imported"),
             text::one_line(&family.name),
             family.records,
+            if family.records == 1 {
+                "record"
+            } else {
+                "records"
+            },
             date(family.newest),
         ));
     }

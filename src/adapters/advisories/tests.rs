@@ -392,6 +392,70 @@ async fn imports_take_turns_and_readers_see_one_or_the_other() {
     reading.await.expect("readers are never surprised");
 }
 
+/// Answers one request after another with what it was given, and tells what was asked for.
+fn server(answers: Vec<Vec<u8>>) -> (String, std::thread::JoinHandle<Vec<String>>) {
+    use std::io::Read as _;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let serving = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).expect("a request");
+            let text = String::from_utf8_lossy(&request[..length]).into_owned();
+            asked.push(text.lines().next().unwrap_or_default().to_owned());
+            stream.write_all(&answer).expect("an answer");
+        }
+        asked
+    });
+    (address, serving)
+}
+
+fn answer(head: &str, length: usize, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+#[tokio::test]
+async fn archives_are_fetched_whole_or_not_at_all() {
+    let place = Place::new();
+    let body = zip(&[("1.json", record("GO-1", &[("Go", "m")]).as_bytes())]);
+    let moved = answer("302 Found\r\nLocation: /Go/new.zip", 0, b"");
+    let dated = "200 OK\r\nLast-Modified: Sun, 31 May 2026 12:00:00 GMT";
+    let elsewhere = answer("302 Found\r\nLocation: http://example.com/all.zip", 0, b"");
+    let (address, serving) = server(vec![
+        moved,
+        answer(dated, body.len(), &body),
+        answer("404 Not Found", 7, b"no file"),
+        answer("200 OK", body.len(), &body[..body.len() - 9]),
+        elsewhere,
+    ]);
+    let import = async || {
+        let request = ImportRequest {
+            sources: vec![ImportSource::Url(format!("{address}/Go/all.zip"))],
+            ..ImportRequest::default()
+        };
+        place.store().import(request).await
+    };
+    let report = import().await.expect("it imports");
+    let family = &report.imported[0].family;
+    assert_eq!(family.published, Some(Timestamp(1_780_228_800_000)));
+    assert_eq!(family.dated(), family.published);
+    assert_eq!(family.source, format!("{address}/Go/all.zip"));
+    for why in [
+        "404 Not Found: no file",
+        "Go/all.zip: ",
+        "https only, not from example.com",
+    ] {
+        let error = import().await.expect_err(why).to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    let asked = serving.join().expect("it served");
+    assert_eq!(asked[1], "GET /Go/new.zip HTTP/1.1");
+    assert_eq!(place.store().families().expect("it reads").len(), 1);
+}
+
 #[test]
 fn the_directory_is_the_users() {
     let of = |set: &[(&str, &str)]| {

@@ -271,10 +271,11 @@ pub fn subjects<'a>(family: &str, package: &'a Package) -> Vec<(Cow<'a, str>, Co
         version = Cow::Borrowed(package.version.as_str());
     }
     // The name of an rpm's source does not tell the epoch.
-    if package.kind == PackageKind::Rpm && !version.contains(':') {
-        if let Some((epoch, _)) = package.version.split_once(':') {
-            version = Cow::Owned(format!("{epoch}:{version}"));
-        }
+    if package.kind == PackageKind::Rpm
+        && !version.contains(':')
+        && let Some((epoch, _)) = package.version.split_once(':')
+    {
+        version = Cow::Owned(format!("{epoch}:{version}"));
     }
     let source = (name(family, &source.name), version);
     match family {
