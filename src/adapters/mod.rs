@@ -19,6 +19,7 @@ pub mod webhook;
 pub mod docker;
 pub mod files;
 pub mod git;
+pub mod image;
 pub mod scanner;
 pub mod sim;
 #[cfg(test)]

@@ -6,7 +6,8 @@ use bollard::models::ImageInspect;
 use bollard::query_parameters::{
     ListImagesOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder,
 };
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::Docker;
@@ -22,6 +23,19 @@ use crate::ports::{Output, Progress, ProgressState};
 const PARALLEL: usize = 8;
 
 impl Docker {
+    /// An image as `docker save` writes it, piece by piece. Dropping the stream ends the export.
+    pub fn export(
+        &self,
+        reference: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, EngineError>> + Send, EngineError> {
+        check_reference(reference)?;
+        let what = format!("the export of {reference}");
+        let client = self.client.clone();
+        // The name becomes part of a path; a tag may have a plus sign.
+        let pieces = self.client.api.export_image(reference);
+        Ok(pieces.map_err(move |error| client.error(&what, error)))
+    }
+
     pub(super) async fn find_image(
         &self,
         reference: &str,

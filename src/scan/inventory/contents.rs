@@ -1,5 +1,6 @@
 //! What one file of an image tells.
 
+use super::files::FileKind;
 use crate::scan::{Distro, PackageKind, Source};
 
 /// Longest name or version that is taken for one, in bytes. Go modules have the longest.
@@ -56,6 +57,12 @@ impl Contents {
         let mut contents = Self::default();
         contents.note(what, why);
         contents
+    }
+
+    /// A file that is larger than what is read of its kind.
+    pub fn too_large(kind: FileKind) -> Self {
+        let why = format!("the file is larger than {} MiB", kind.limit() >> 20);
+        Self::unread(kind.what(), why)
     }
 
     /// Adds something unread.

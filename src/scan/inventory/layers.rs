@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::contents::{Contents, Item, Unread};
 use super::files::{FileKind, recognise};
-use super::paths::{PathHasher, ancestors, resolve};
+use super::paths::{PathHasher, ancestors, follow};
 use crate::formats::purl::Purl;
 use crate::scan::{Distro, Inventory, Location, Package, PackageKind, Uncovered};
 
@@ -23,7 +23,7 @@ const HOPS: usize = 40;
 const PLACES: usize = 100;
 
 /// What was read of one layer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LayerContents {
     files: BTreeMap<String, Arc<Contents>>,
     links: BTreeMap<String, String>,
@@ -231,7 +231,7 @@ fn real_path(path: String, links: &BTreeMap<String, (HashedPath, String)>) -> St
             return path;
         };
         let rest = &path[link.len()..];
-        path = format!("{}{rest}", resolve(link, target));
+        path = format!("{}{rest}", follow(link, target));
         path = path.trim_start_matches('/').to_owned();
     }
     // A circle: it is somewhere, and as good here.
@@ -277,7 +277,7 @@ fn distro(
         let Some((_, target)) = links.get(&path) else {
             break;
         };
-        path = resolve(&path, target);
+        path = follow(&path, target);
     }
     told("usr/lib/os-release")
 }

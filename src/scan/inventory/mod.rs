@@ -29,7 +29,7 @@ mod fuzz;
 pub use contents::{Contents, Item, Unread};
 pub use files::{FileKind, recognise};
 pub use layers::{LayerContents, join};
-pub use paths::{PathHasher, clean};
+pub use paths::{PathHasher, clean, follow};
 pub use program::Program;
 
 /// Reads a file of a kind from its bytes.

@@ -41,7 +41,7 @@ pub(super) fn ancestors(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The path a symbolic link at `link` leads to, without a leading slash. Never above the root.
-pub(super) fn resolve(link: &str, target: &str) -> String {
+pub fn follow(link: &str, target: &str) -> String {
     let mut parts: Vec<&str> = match target.starts_with('/') {
         true => Vec::new(),
         false => link.split('/').collect(),
@@ -97,7 +97,7 @@ mod tests {
             ("a/b", "../../../../x", "x"),
             ("a/b", ".", "a"),
         ] {
-            assert_eq!(resolve(link, target), expected);
+            assert_eq!(follow(link, target), expected);
         }
         assert_eq!(ancestors("a/b/c").collect::<Vec<_>>(), ["a/b", "a"]);
     }
