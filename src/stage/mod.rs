@@ -15,6 +15,7 @@ pub mod notify;
 pub mod push;
 pub mod run;
 pub mod scan;
+mod uses;
 pub mod values;
 
 use std::collections::BTreeMap;

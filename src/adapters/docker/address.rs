@@ -130,8 +130,8 @@ impl Address {
     /// Opens a byte stream to the engine.
     pub(super) async fn open(&self) -> io::Result<Wire> {
         match &self.kind {
-            Kind::Unix(path) => Ok(Wire(Box::new(UnixStream::connect(path).await?))),
-            Kind::Tcp { host, port } => Ok(Wire(Box::new(tcp(host, *port).await?))),
+            Kind::Unix(path) => Ok(Wire::new(UnixStream::connect(path).await?)),
+            Kind::Tcp { host, port } => Ok(Wire::new(tcp(host, *port).await?)),
             Kind::Tls {
                 host,
                 port,
@@ -143,7 +143,7 @@ impl Address {
                 let stream = TlsConnector::from(Arc::new(config))
                     .connect(name, stream)
                     .await?;
-                Ok(Wire(Box::new(stream)))
+                Ok(Wire::new(stream))
             }
         }
     }
@@ -203,6 +203,13 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A byte stream to the engine, whatever carries it.
 pub(super) struct Wire(Box<dyn Stream>);
+
+impl Wire {
+    /// A stream of any kind.
+    pub(super) fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self(Box::new(stream))
+    }
+}
 
 impl AsyncRead for Wire {
     fn poll_read(

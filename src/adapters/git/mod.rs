@@ -16,6 +16,7 @@ mod push;
 mod refresh;
 mod remote;
 mod spares;
+mod transport;
 mod trees;
 mod watch;
 mod workspace;

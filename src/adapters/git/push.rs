@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use git2::{Direction, ErrorClass, ErrorCode, Oid, PushOptions, RemoteRedirect, Repository};
 
 use super::address::Address;
-use super::mirror::{Fail, Session, proxy};
+use super::mirror::{Fail, Session};
+use super::transport::proxy;
 use crate::ports::vcs::{PushOutcome, VcsError};
 
 /// How much of what the remote prints beside its answer is kept.
