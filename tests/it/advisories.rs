@@ -40,6 +40,7 @@ fn package(kind: PackageKind, name: &str, source: Option<&str>, version: &str) -
             name: name.to_owned(),
             version: version.to_owned(),
         }),
+        owner: None,
         licenses: Vec::new(),
         purl: String::new(),
         locations: vec![Location {
