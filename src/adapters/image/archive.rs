@@ -101,7 +101,9 @@ fn part<R: Skip>(path: &str, size: u64, tar: &mut Tar<'_, R>, shared: &Shared) -
 
 /// Whether a block is the header of a tar archive, or of one without entries.
 fn is_tar(start: &[u8]) -> bool {
-    start.len() == 512 && (&start[257..262] == b"ustar" || start.iter().all(|byte| *byte == 0))
+    let header = start.get(..512);
+    header
+        .is_some_and(|header| &header[257..262] == b"ustar" || header.iter().all(|byte| *byte == 0))
 }
 
 impl Archive {

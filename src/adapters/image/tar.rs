@@ -183,7 +183,8 @@ impl<'a, R: Skip> Tar<'a, R> {
         Ok(content)
     }
 
-    /// The first bytes of the content, without taking them.
+    /// At least so many of the first bytes of the content, without taking them; fewer only if it
+    /// has fewer.
     pub(super) fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
         let rest = usize::try_from(self.rest).unwrap_or(usize::MAX);
         let shown = self.bytes.peek(count.min(rest))?;

@@ -329,7 +329,7 @@ async fn manifests_that_lie_are_found_out() {
             "the layer 0 is damaged: it is not in the image",
         ),
         (
-            r#"[{"Config": "config.json", "Layers": ["config.json", "1"]}]"#,
+            r#"[{"Config": "config.json", "Layers": ["config.json", "config.json"]}]"#,
             "the layer config.json is damaged",
         ),
         (

@@ -149,8 +149,10 @@ pub(super) fn packages(version: &str, modules: &str) -> Contents {
             }
             "=>" if replaceable => {
                 let (name, version) = (next(), next());
-                match (found.last_mut(), version.is_empty()) {
-                    // By a directory: still that module, in a version nobody else has.
+                // A path that begins with a dot or a slash is that of a directory.
+                let directory = version.is_empty() || name.starts_with(['.', '/']);
+                match (found.last_mut(), directory) {
+                    // Still that module, in a version nobody else has.
                     (Some(replaced), true) => replaced.1.clear(),
                     (Some(replaced), false) => *replaced = (name, version),
                     (None, _) => {}
@@ -213,7 +215,7 @@ pub(super) mod tests {
     fn modules_and_their_replacements() {
         let modules = "path\texample.com/app\nmod\texample.com/app\t(devel)\t\n\
             dep\tgolang.org/x/net\tv0.1.0\th1:abc=\n=>\tgithub.com/fork/net\tv0.2.0\th1:def=\n\
-            dep\texample.com/lib\tv1.0.0\n=>\t../lib\t\nbuild\t-compiler=gc\n";
+            dep\texample.com/lib\tv1.0.0\n=>\t../lib\t(devel)\t\nbuild\t-compiler=gc\n";
         assert_eq!(
             shown("go1.22.1 X:nocoverageredesign", modules),
             [
