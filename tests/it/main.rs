@@ -17,6 +17,7 @@ mod faults;
 mod fresh;
 mod git;
 mod http;
+mod inventory;
 mod kill;
 mod language;
 mod registry;
