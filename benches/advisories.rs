@@ -22,6 +22,7 @@ fn package(kind: PackageKind, name: String, version: &str) -> Package {
         version: version.to_owned(),
         arch: None,
         source: None,
+        owner: None,
         licenses: Vec::new(),
         purl: String::new(),
         locations: Vec::new(),
