@@ -122,7 +122,7 @@ impl<'a> Search<'a> {
         findings: &mut Vec<Finding>,
     ) -> Result<(), ReadError> {
         let target = match ecosystem::language(package.kind) {
-            Some(_) if is_of_distribution(self.inventory, package) => return Ok(()),
+            Some(_) if self.is_answered_for(package)? => return Ok(()),
             Some(target) => target,
             None => match &self.release {
                 Some(target) if fits(package.kind, target.family) => target.clone(),
@@ -189,6 +189,36 @@ impl<'a> Search<'a> {
             });
         }
         Ok(())
+    }
+
+    /// Whether the distribution answers for a language's package, because it came with one of its
+    /// own and its advisories know that one: it fixes what it ships without a new version, so that
+    /// a language's advisory would accuse what is fixed long since.
+    ///
+    /// A package from elsewhere (a vendor's `.deb`) is in the database of packages too, but not in
+    /// the distribution's advisories, so nobody else answers for what it brings. Nor does anybody
+    /// for what is linked into programs: distributions write about the program, not its modules.
+    fn is_answered_for(&mut self, package: &Package) -> Result<bool, ReadError> {
+        let is_linked_in = matches!(package.kind, PackageKind::Golang | PackageKind::Cargo);
+        let (Some(owner), Some(target), false) =
+            (&package.owner, self.release.clone(), is_linked_in)
+        else {
+            return Ok(false);
+        };
+        let mut installed = self.inventory.packages.iter();
+        let owner = installed.find(|one| fits(one.kind, target.family) && one.name == *owner);
+        let Some(owner) = owner else {
+            return Ok(false);
+        };
+        let ecosystems = self.ecosystems(&target, &owner.version)?;
+        for (name, _) in ecosystem::subjects(target.family, owner) {
+            for ecosystem in &ecosystems {
+                if !self.known(ecosystem, &name)?.is_empty() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// The imported ecosystems for a package; notes what is missing.
@@ -383,50 +413,4 @@ fn undecided(package: &Package, version: &str) -> Uncovered {
             }),
         why: format!("its version `{shown}` cannot be compared"),
     }
-}
-
-/// Whether a language's package came with a package of the distribution, which then answers for
-/// it: the distribution fixes what it ships without a new version, so that a language's advisory
-/// would accuse what is fixed long since.
-///
-/// It counts as the distribution's if it lies where only the distribution's own packages put
-/// files and one of them bears its name. Anything else is matched, also if that is too much.
-fn is_of_distribution(inventory: &Inventory, package: &Package) -> bool {
-    let places: &[&str] = match package.kind {
-        PackageKind::Pypi => &["usr/lib/python3"],
-        PackageKind::Npm => &["usr/share/nodejs/", "usr/lib/nodejs/"],
-        _ => return false,
-    };
-    let is_own_place = |path: &str| places.iter().any(|place| path.starts_with(place));
-    if package.locations.is_empty()
-        || !package
-            .locations
-            .iter()
-            .all(|location| is_own_place(&location.path))
-    {
-        return false;
-    }
-    let name = bare(&package.name);
-    inventory.packages.iter().any(|other| {
-        ecosystem::language(other.kind).is_none()
-            && of_language(package.kind, &other.name).is_some_and(|rest| bare(rest) == name)
-    })
-}
-
-/// What a distribution calls `python3-NAME`, `python311-NAME`, `py3-NAME` or `node-NAME`.
-fn of_language(kind: PackageKind, name: &str) -> Option<&str> {
-    if kind == PackageKind::Npm {
-        return name.strip_prefix("node-").or(name.strip_prefix("nodejs-"));
-    }
-    let rest = name.strip_prefix("python").or(name.strip_prefix("py"))?;
-    rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
-        .strip_prefix('-')
-}
-
-/// A name without what distributions leave out of it: `PyYAML` is `yaml`, `@types/node` is
-/// `types-node`.
-fn bare(name: &str) -> String {
-    let name = ecosystem::name("PyPI", name.trim_start_matches('@')).replace('/', "-");
-    let name = name.strip_prefix("python-").unwrap_or(&name);
-    name.strip_prefix("py").unwrap_or(name).to_owned()
 }

@@ -247,30 +247,42 @@ fn databases_that_write_of_one_problem_are_merged() {
 
 #[test]
 fn the_distribution_answers_for_what_it_ships() {
-    let urllib3 = r#"{"id": "GHSA-uuuu", "affected": [{"package": {"ecosystem": "PyPI", "name":
-        "pyyaml"}, "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "6.1"}]}]}]}"#;
-    let at = |path: &str| {
-        let mut module = package(PackageKind::Pypi, "PyYAML", "6.0");
-        module.locations[0].path = path.to_owned();
+    let ghsa = r#"{"id": "GHSA-yyyy", "affected": [
+        {"package": {"ecosystem": "PyPI", "name": "pyyaml"}, "ranges": [{"type": "ECOSYSTEM",
+         "events": [{"introduced": "0"}, {"fixed": "6.1"}]}]},
+        {"package": {"ecosystem": "Go", "name": "pyyaml"}, "ranges": [{"type": "SEMVER",
+         "events": [{"introduced": "0"}, {"fixed": "6.1.0"}]}]}]}"#;
+    let debian = r#"{"id": "DEBIAN-CVE-2020-1", "upstream": ["CVE-2020-1"], "affected": [{"package":
+        {"ecosystem": "Debian:12", "name": "pyyaml"}, "ranges": [{"type": "ECOSYSTEM",
+        "events": [{"introduced": "0"}, {"fixed": "5.3.1-1"}]}]}]}"#;
+    let from = |kind: PackageKind, owner: Option<&str>| {
+        let mut module = package(kind, "pyyaml", "6.0");
+        module.owner = owner.map(str::to_owned);
         module
     };
-    let deb = package(PackageKind::Deb, "python3-yaml", "6.0-3+deb12u1");
-    let known = [ZLIB, urllib3];
-    let shipped = at("usr/lib/python3/dist-packages/PyYAML-6.0.egg-info");
-    let check = |packages: Vec<Package>, expected: usize| {
-        let matches = matched(Some(("debian", "12")), packages, &known);
+    let deb = |name: &str, source: &str| {
+        built_from(
+            package(PackageKind::Deb, name, "6.0-3+deb12u1"),
+            source,
+            "6.0-3+deb12u1",
+        )
+    };
+    let installed = [
+        deb("python3-yaml", "pyyaml"),
+        deb("vendors-tool", "vendors-tool"),
+    ];
+    let check = |distro: &str, module: Package, expected: usize| {
+        let packages = [installed.as_slice(), &[module]].concat();
+        let matches = matched(Some((distro, "12")), packages, &[ghsa, debian]);
         assert_eq!(matches.findings.len(), expected, "{matches:?}");
     };
-    check(vec![deb.clone(), shipped.clone()], 0);
-    check(
-        vec![
-            deb,
-            at("usr/local/lib/python3.11/dist-packages/PyYAML-6.0.dist-info"),
-        ],
-        1,
-    );
+    check("debian", from(PackageKind::Pypi, Some("python3-yaml")), 0);
+    check("debian", from(PackageKind::Pypi, None), 1);
     // Nobody else answers for it.
-    check(vec![shipped], 1);
+    check("debian", from(PackageKind::Pypi, Some("vendors-tool")), 1);
+    check("debian", from(PackageKind::Pypi, Some("gone")), 1);
+    check("raspbian", from(PackageKind::Pypi, Some("python3-yaml")), 1);
+    check("debian", from(PackageKind::Golang, Some("python3-yaml")), 1);
 }
 
 #[test]
