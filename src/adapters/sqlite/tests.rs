@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::base::Timestamp;
 use crate::ports::store::{LAST_SUCCESS, Retention, RunRow, StoreReader};
@@ -179,6 +181,38 @@ fn log_names_cannot_leave_their_directory() {
         assert!(store.log_writer(&run(1), name).is_err(), "{name}");
         assert!(store.log(&run(1), name, 0, 1).is_err(), "{name}");
     }
+}
+
+#[test]
+fn shared_pieces_and_copied_ones_keep_their_order() {
+    let (_dir, store) = store();
+    let total = 8_000_000;
+    let text = Bytes::from(pattern(0, total));
+    let mut writer = store.log_writer(&run(1), "run.flood").unwrap();
+    let mut at = 0;
+    for step in [1, 100, 140_000, 131_071, 131_072, 3, 262_144, 700_001]
+        .iter()
+        .cycle()
+    {
+        let end = (at + step).min(total);
+        let piece = text.slice(at..end);
+        if step % 3 == 0 {
+            writer.write(&piece).unwrap();
+        } else {
+            writer.write_shared(&piece).unwrap();
+        }
+        at = end;
+        if at == total {
+            break;
+        }
+    }
+    writer.flush().unwrap();
+    assert!(store.log(&run(1), "run.flood", 0, total).unwrap() == text);
+    let middle = store.log(&run(1), "run.flood", 5_000_001, 1_000).unwrap();
+    assert_eq!(middle, pattern(5_000_001, 1_000));
+    let file = fs::read(store.logs().join(run(1).as_str()).join("run.flood.zst")).unwrap();
+    let plain = zstd::stream::decode_all(&file[..]).unwrap();
+    assert!(plain == text, "any zstd reads it");
 }
 
 /// Bytes that tell their own offset.
