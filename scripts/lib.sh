@@ -203,6 +203,42 @@ install_packages() {
         die "apt-get could not install ${packages[*]}"
 }
 
+# Where the published schemas are that documents are validated against, and the validator.
+SCHEMAS=$ROOT/target/schemas
+export SCHEMAS
+
+# need_schemas: fetches the schemas of CycloneDX, SPDX and SARIF from packages that carry them, and a
+# validator. Once: whoever comes while another fetches waits.
+need_schemas() {
+    mkdir -p "$SCHEMAS"
+    (
+        flock 9
+        if [[ -e $SCHEMAS/complete-1 ]]; then exit 0; fi
+        note "fetching the schemas of CycloneDX, SPDX and SARIF"
+        fetch_schemas && touch "$SCHEMAS/complete-1"
+    ) 9>"$SCHEMAS/lock" || die "the schemas could not be fetched" "are PyPI and crates.io within reach?"
+}
+
+fetch_schemas() {
+    local venv=$SCHEMAS/venv crate=$SCHEMAS/crate packages sarif
+    rm -rf "$venv" "$crate"
+    quietly python3 -m venv "$venv" || return 1
+    quietly "$venv/bin/pip" install --quiet --disable-pip-version-check jsonschema==4.26.0 || return 1
+    quietly "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps \
+        cyclonedx-python-lib==11.12.0 lib4sbom==0.10.4 || return 1
+    packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    cp "$packages"/cyclonedx/schema/_res/{bom-1.6,spdx,jsf-0.82}.SNAPSHOT.schema.json "$SCHEMAS" || return 1
+    cp "$packages/lib4sbom/schemas/spdx/2.3-schema.json" "$SCHEMAS/spdx-2.3.schema.json" || return 1
+    mkdir -p "$crate/src"
+    touch "$crate/src/lib.rs"
+    printf '%s\n' '[package]' 'name = "schemas"' 'version = "0.0.0"' 'edition = "2021"' '[workspace]' \
+        '[dependencies]' 'serde-sarif = "=0.8.0"' >"$crate/Cargo.toml"
+    quietly cargo fetch --manifest-path "$crate/Cargo.toml" || return 1
+    sarif=$(cargo metadata --offline --format-version 1 --manifest-path "$crate/Cargo.toml" |
+        grep -o '"manifest_path":"[^"]*serde-sarif-0.8.0/Cargo.toml"' | head -n 1 | cut -d'"' -f4)
+    cp "${sarif%/Cargo.toml}/src/schema.json" "$SCHEMAS/sarif-2.1.0.schema.json"
+}
+
 # need_rust [COMPONENT…]: a toolchain that is new enough, with these components (rustfmt, clippy).
 need_rust() {
     local wanted found component

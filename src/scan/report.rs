@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 
 use serde::{Deserialize, Serialize};
 
+use super::gate::Judged;
 use super::package::{Distro, Location, PackageKind, Uncovered};
 use crate::base::Timestamp;
 
@@ -138,6 +139,15 @@ impl Advisory {
     }
 }
 
+/// Whether an id names one problem. The advisory of a distribution or vendor may be about several, so
+/// that sharing one says little.
+pub(super) fn is_of_one_problem(id: &str) -> bool {
+    let id = id.trim().to_ascii_uppercase();
+    ["CVE-", "GHSA-", "GO-", "PYSEC-", "RUSTSEC-"]
+        .iter()
+        .any(|prefix| id.starts_with(prefix))
+}
+
 /// One problem in one package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -256,6 +266,9 @@ pub struct Report {
     /// What else is worth saying, such as that the distribution gets no more fixes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
+    /// What the gate of the pipeline made of it, if one judged it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<Judged>,
 }
 
 impl Finding {
@@ -319,6 +332,7 @@ impl Report {
             findings: Vec::new(),
             uncovered: Vec::new(),
             remarks: Vec::new(),
+            judged: None,
         }
     }
 

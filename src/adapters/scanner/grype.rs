@@ -16,7 +16,7 @@ use crate::base::Timestamp;
 use crate::ports::scanner::{ScannerChoice, Subject};
 use crate::scan::{
     Advisory, Database, Distro, Finding, Location, PackageKind, Rating, Report, Severity, Status,
-    Tool,
+    Tool, fix,
 };
 
 /// The longest title kept.
@@ -313,7 +313,9 @@ fn finding(found: Match) -> Finding {
         path: place.path.trim_start_matches('/').to_owned(),
         layer: text(&place.layer),
     });
-    let fix = &vulnerability.fix;
+    let fixes = vulnerability.fix.versions.iter().flatten();
+    let fixes: Vec<&str> = fixes.map(String::as_str).collect();
+    let kind = PackageKind::of_purl(&artifact.purl);
     Finding {
         advisory: Advisory {
             title,
@@ -322,14 +324,10 @@ fn finding(found: Match) -> Finding {
             ..Advisory::of_ids(ids)
         },
         rating,
-        kind: PackageKind::of_purl(&artifact.purl),
+        kind,
         purl: text(&artifact.purl),
-        fixed: fix
-            .versions
-            .as_ref()
-            .filter(|versions| !versions.is_empty())
-            .map(|versions| versions.join(", ")),
-        status: match fix.state.as_str() {
+        fixed: fix::nearest(kind, &artifact.version, &fixes),
+        status: match vulnerability.fix.state.as_str() {
             "fixed" => Some(Status::Fixed),
             "not-fixed" => Some(Status::Affected),
             "wont-fix" => Some(Status::WillNotFix),

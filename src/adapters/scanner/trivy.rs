@@ -14,7 +14,7 @@ use crate::base::Timestamp;
 use crate::ports::scanner::{ScannerChoice, Subject};
 use crate::scan::{
     Advisory, Database, Distro, Finding, Location, PackageKind, Rating, Report, Severity, Status,
-    Tool,
+    Tool, fix,
 };
 
 /// The longest title kept.
@@ -323,6 +323,7 @@ fn finding(found: TrivyFinding, place: &Place) -> Finding {
     let mut ids = vec![found.id.clone()];
     ids.extend(found.vendor_ids.clone().unwrap_or_default());
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let kind = PackageKind::of_purl(&found.pkg_identifier.purl).or(place.kind);
     let layer = text(&found.layer.diff_id);
     let path = match found.pkg_path.as_str() {
         "" => place.path.clone(),
@@ -343,9 +344,13 @@ fn finding(found: TrivyFinding, place: &Place) -> Finding {
             ..Advisory::of_ids(ids)
         },
         rating,
-        kind: PackageKind::of_purl(&found.pkg_identifier.purl).or(place.kind),
+        kind,
         purl: text(&found.pkg_identifier.purl),
-        fixed: text(&found.fixed_version),
+        fixed: fix::nearest(
+            kind,
+            &found.installed_version,
+            &found.fixed_version.split(',').collect::<Vec<_>>(),
+        ),
         status: status(&found.status),
         package: found.pkg_name,
         version: found.installed_version,

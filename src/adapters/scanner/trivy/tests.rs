@@ -90,6 +90,7 @@ fn everything_it_tells_is_kept() {
     );
 
     assert_eq!(urllib.kind, Some(PackageKind::Pypi));
+    assert_eq!(urllib.fixed.as_deref(), Some("1.26.17"));
     assert!(
         urllib.locations[0]
             .path
