@@ -84,7 +84,10 @@ impl End {
                 changes: Vec::new(),
                 warnings: done.warnings,
             },
-            Err(failure) => Self::new(at, failure.outcome, failure.message),
+            Err(failure) => Self {
+                outputs: failure.outputs,
+                ..Self::new(at, failure.outcome, failure.message)
+            },
         }
     }
 }
@@ -272,10 +275,7 @@ fn timed_out(limit: Duration, message: &str) -> Failure {
     if !rest.is_empty() {
         message.push_str(&format!(": {rest}"));
     }
-    Failure {
-        outcome: Outcome::TimedOut,
-        message,
-    }
+    Failure::timed_out(message)
 }
 
 async fn enter_group(

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::Output;
-use crate::scan::Report;
+use crate::scan::{Inventory, Report};
 
 /// What can go wrong with a scan. None of it may be read as "no findings".
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,13 @@ pub struct ScannerChoice {
     pub offline: bool,
     /// Directory of its database or cache; its own default if absent.
     pub database: Option<PathBuf>,
+}
+
+/// Whether a reference names exactly one image for ever.
+pub fn is_pinned(image: &str) -> bool {
+    image.split_once("@sha256:").is_some_and(|(name, hex)| {
+        !name.is_empty() && hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 /// An image to look into.
@@ -130,6 +137,24 @@ pub struct ScanRequest<'a> {
     pub labels: &'a BTreeMap<String, String>,
 }
 
+/// What came of a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// What was found.
+    pub report: Report,
+    /// What the image holds, if the scanner is the one in this program.
+    pub inventory: Option<Inventory>,
+}
+
+impl From<Report> for Scanned {
+    fn from(report: Report) -> Self {
+        Self {
+            report,
+            inventory: None,
+        }
+    }
+}
+
 /// Scans images.
 #[async_trait]
 pub trait Scanner: Send + Sync {
@@ -139,7 +164,15 @@ pub trait Scanner: Send + Sync {
         request: &ScanRequest<'_>,
         output: &dyn Output,
         cancel: &CancellationToken,
-    ) -> Result<Report, ScanError>;
+    ) -> Result<Scanned, ScanError>;
+
+    /// Lists what an image holds, by the readers of this program, whichever scanner is there.
+    async fn inventory(
+        &self,
+        subject: &Subject,
+        output: &dyn Output,
+        cancel: &CancellationToken,
+    ) -> Result<Inventory, ScanError>;
 }
 
 #[cfg(test)]

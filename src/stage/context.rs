@@ -83,39 +83,49 @@ pub struct Failure {
     pub outcome: Outcome,
     /// Why, in a sentence.
     pub message: String,
+    /// What it leaves to others all the same, such as the report that says why.
+    pub outputs: BTreeMap<String, String>,
 }
 
 impl Failure {
+    fn new(outcome: Outcome, message: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            message: message.into(),
+            outputs: BTreeMap::new(),
+        }
+    }
+
     /// The work said no.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self {
-            outcome: Outcome::Failed,
-            message: message.into(),
-        }
+        Self::new(Outcome::Failed, message)
     }
 
     /// The infrastructure said no.
     pub fn errored(message: impl Into<String>) -> Self {
-        Self {
-            outcome: Outcome::Errored,
-            message: message.into(),
-        }
+        Self::new(Outcome::Errored, message)
     }
 
     /// It was skipped after all.
     pub fn skipped(message: impl Into<String>) -> Self {
-        Self {
-            outcome: Outcome::Skipped,
-            message: message.into(),
-        }
+        Self::new(Outcome::Skipped, message)
     }
 
     /// Somebody stopped it.
     pub fn cancelled(message: impl Into<String>) -> Self {
-        Self {
-            outcome: Outcome::Cancelled,
-            message: message.into(),
-        }
+        Self::new(Outcome::Cancelled, message)
+    }
+
+    /// Its time was up.
+    pub fn timed_out(message: impl Into<String>) -> Self {
+        Self::new(Outcome::TimedOut, message)
+    }
+
+    /// Adds what it leaves.
+    #[must_use]
+    pub fn outputs(mut self, outputs: BTreeMap<String, String>) -> Self {
+        self.outputs = outputs;
+        self
     }
 }
 

@@ -4,6 +4,7 @@
 //! check, what it would do (`forecast`), how it does it (`run`), and how it finds out after a
 //! crash what it had done (`examine`). Adding one touches that file and two lines here.
 
+mod attach;
 pub mod build;
 pub mod bump;
 pub mod common;

@@ -11,3 +11,4 @@ mod journal;
 mod masking;
 mod outcomes;
 mod plans;
+mod scans;

@@ -18,7 +18,9 @@ use super::{grype, no_report, trivy};
 use crate::adapters::docker::Docker;
 use crate::base::Text;
 use crate::ports::engine::{ContainerSpec, Engine, EngineError, Mount, Network};
-use crate::ports::scanner::{ScanError, ScanRequest, ScannerChoice, ScannerName, Subject};
+use crate::ports::scanner::{
+    ScanError, ScanRequest, ScannerChoice, ScannerName, Subject, is_pinned,
+};
 use crate::ports::{Output, Progress};
 use crate::scan::{Report, Tool};
 
@@ -40,6 +42,11 @@ pub(super) struct Containers {
 impl Containers {
     pub(super) fn new(engine: Docker, work: PathBuf) -> Self {
         Self { engine, work }
+    }
+
+    /// The engine.
+    pub(super) fn engine(&self) -> &Docker {
+        &self.engine
     }
 
     pub(super) async fn scan(
@@ -196,13 +203,6 @@ impl Containers {
         ];
         Ok((mounts, subject))
     }
-}
-
-/// Whether a reference names exactly one image for ever.
-fn is_pinned(image: &str) -> bool {
-    image
-        .split_once("@sha256:")
-        .is_some_and(|(name, hex)| !name.is_empty() && hex.len() == 64)
 }
 
 /// A container to run.

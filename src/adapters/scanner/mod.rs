@@ -1,9 +1,10 @@
 //! Vulnerability scanners: Trivy and Grype as programs of this host or from images pinned by
-//! digest, and which of them is taken.
+//! digest, the one in this program, and which of them is taken.
 //!
 //! Whatever a scanner does but print a whole report is an error, never "no findings". Nothing is
 //! decided here about what a report means: that is the gate's work.
 
+mod builtin;
 mod container;
 mod grype;
 mod program;
@@ -15,17 +16,23 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use self::builtin::Builtin;
 use self::container::Containers;
 use self::program::{Call, FACTS_LIMIT, Finished, Programs, REPORT_LIMIT};
 use super::docker::Docker;
-use crate::ports::scanner::{ScanError, ScanRequest, Scanner, ScannerChoice, ScannerName, Subject};
+use super::http::Http;
+use crate::base::Timestamp;
+use crate::ports::scanner::{
+    ScanError, ScanRequest, Scanned, Scanner, ScannerChoice, ScannerName, Subject,
+};
 use crate::ports::{Output, Silent};
-use crate::scan::{Report, Tool};
+use crate::scan::{Inventory, Report, Tool};
 
 /// Every scanner this host can run.
 pub struct Scanners {
     programs: Programs,
     containers: Option<Containers>,
+    builtin: Option<Builtin>,
 }
 
 impl Scanners {
@@ -35,6 +42,7 @@ impl Scanners {
         Self {
             programs: Programs::new(env),
             containers: None,
+            builtin: None,
         }
     }
 
@@ -49,6 +57,28 @@ impl Scanners {
     pub fn with_engine(mut self, engine: Docker, work: PathBuf) -> Self {
         self.containers = Some(Containers::new(engine, work));
         self
+    }
+
+    /// With the scanner in this program, which asks the advisories in a directory unless another is
+    /// named.
+    #[must_use]
+    pub fn with_builtin(
+        mut self,
+        advisories: Option<PathBuf>,
+        http: Http,
+        now: fn() -> Timestamp,
+    ) -> Self {
+        self.builtin = Some(Builtin {
+            advisories,
+            http,
+            now,
+        });
+        self
+    }
+
+    /// The engine that images are read of.
+    fn engine(&self) -> Option<&Docker> {
+        self.containers.as_ref().map(Containers::engine)
     }
 
     /// Decides which scanner is used, and says why.
@@ -162,7 +192,7 @@ impl Scanner for Scanners {
         request: &ScanRequest<'_>,
         output: &dyn Output,
         cancel: &CancellationToken,
-    ) -> Result<Report, ScanError> {
+    ) -> Result<Scanned, ScanError> {
         let plain = ScannerChoice::default();
         let choice = request.choice.unwrap_or(&plain);
         if let Subject::Engine(name) = request.subject
@@ -180,16 +210,32 @@ impl Scanner for Scanners {
                     "there is no container engine to run a scanner's image with".to_owned(),
                 ));
             };
-            return containers.scan(name, image, request, output, cancel).await;
+            let report = containers.scan(name, image, request, output, cancel);
+            return Ok(report.await?.into());
         }
+        let subject = request.subject;
         match name {
-            ScannerName::Trivy => self.trivy(request.subject, choice, output, cancel).await,
-            ScannerName::Grype => self.grype(request.subject, choice, output, cancel).await,
-            ScannerName::Builtin => Err(ScanError::Unavailable(
-                "\"builtin\" is not part of this version yet; install trivy, or write \"grype\""
-                    .to_owned(),
-            )),
+            ScannerName::Trivy => Ok(self.trivy(subject, choice, output, cancel).await?.into()),
+            ScannerName::Grype => Ok(self.grype(subject, choice, output, cancel).await?.into()),
+            ScannerName::Builtin => {
+                let Some(builtin) = &self.builtin else {
+                    return Err(ScanError::Unavailable(
+                        "the built-in scanner is not part of this world".to_owned(),
+                    ));
+                };
+                let engine = self.engine();
+                builtin.scan(engine, subject, choice, output, cancel).await
+            }
         }
+    }
+
+    async fn inventory(
+        &self,
+        subject: &Subject,
+        output: &dyn Output,
+        cancel: &CancellationToken,
+    ) -> Result<Inventory, ScanError> {
+        builtin::inventory(self.engine(), subject, output, cancel).await
     }
 }
 

@@ -61,8 +61,8 @@ async fn scan_with(
         labels: &Default::default(),
     };
     let cancel = CancellationToken::new();
-    let report = scanners(stand_in).scan(&request, &log, &cancel).await;
-    (report, log.text())
+    let scanned = scanners(stand_in).scan(&request, &log, &cancel).await;
+    (scanned.map(|scanned| scanned.report), log.text())
 }
 
 #[tokio::test]

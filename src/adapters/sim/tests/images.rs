@@ -393,7 +393,8 @@ async fn scanned(
         labels: &BTreeMap::new(),
     };
     let scanner = &world.scanner;
-    scanner.scan(&request, &Log::default(), &never()).await
+    let scanned = scanner.scan(&request, &Log::default(), &never()).await;
+    scanned.map(|scanned| scanned.report)
 }
 
 #[tokio::test(start_paused = true)]

@@ -68,14 +68,11 @@ impl Docker {
         }
         engine.remove(&name).await?;
         match code {
-            None => Err(Failure {
-                outcome: crate::event::Outcome::TimedOut,
-                message: format!(
-                    "{} took longer than {}; the old version keeps running",
-                    before.name,
-                    crate::base::human_duration(before.timeout)
-                ),
-            }),
+            None => Err(Failure::timed_out(format!(
+                "{} took longer than {}; the old version keeps running",
+                before.name,
+                crate::base::human_duration(before.timeout)
+            ))),
             Some(code) => match code? {
                 0 => Ok(()),
                 code => Err(Failure::failed(format!(
