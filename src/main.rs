@@ -5,7 +5,7 @@
 )]
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -30,6 +30,7 @@ use pipewright::cli::{
     AdvisoryDatabase, App, Exit, Failure, Screen, Worlds, dispatch, dispatch_quick,
 };
 use pipewright::ports::clock::Clock;
+use pipewright::ports::scanner::Scanner;
 use pipewright::ports::store::{Pruned, Retention, Store, StoreReader as _};
 use pipewright::ports::{Readers, World};
 use pipewright::report::{Style, Tone};
@@ -160,13 +161,7 @@ impl Worlds for Host {
         let workspace = Arc::new(GitWorkspace::open(root, state)?);
         let store = Arc::new(SqliteStore::open(state)?);
         let http = Http::new();
-        let engine = Docker::connect().map_err(|error| {
-            Failure::usage(
-                format!("DOCKER_HOST: {error}"),
-                "set DOCKER_HOST to an address",
-            )
-        })?;
-        let engine = Arc::new(engine);
+        let engine = Arc::new(engine()?);
         let engines = Arc::new(DeclaredEngines::from_env());
         let registry = Arc::new(HttpRegistry::new(http.clone(), DockerConfig::from_env()));
         let vcs = Arc::new(GitRemotes::new(state));
@@ -188,9 +183,7 @@ impl Worlds for Host {
             vcs,
             host: Arc::new(HostProcesses::new()),
             notifier: Arc::new(WebHook::new(http)),
-            scanner: Arc::new(
-                Scanners::from_env().with_engine(Docker::clone(&engine), state.join("scan")),
-            ),
+            scanner: Arc::new(scanners(Docker::clone(&engine), state)),
             store,
         })
     }
@@ -198,14 +191,12 @@ impl Worlds for Host {
     fn advisories(&self, directory: Option<&Path>) -> Result<AdvisoryDatabase, Failure> {
         let place = match directory {
             Some(directory) => directory.to_owned(),
-            None => {
-                advisories::default_directory(|name| std::env::var_os(name)).ok_or_else(|| {
-                    Failure::usage(
-                        "there is no home directory for the database of advisories",
-                        "name one with --database DIR",
-                    )
-                })?
-            }
+            None => advisories_of_user().ok_or_else(|| {
+                Failure::usage(
+                    "there is no home directory for the database of advisories",
+                    "name one with --database DIR",
+                )
+            })?,
         };
         let store = Arc::new(AdvisoryStore::new(place.clone(), Http::new(), now));
         Ok(AdvisoryDatabase {
@@ -213,6 +204,10 @@ impl Worlds for Host {
             reader: store.clone(),
             writer: store,
         })
+    }
+
+    fn scanner(&self, state: &Path) -> Result<Arc<dyn Scanner>, Failure> {
+        Ok(Arc::new(scanners(engine()?, state)))
     }
 
     fn simulated(&self, commit: Commit, files: Vec<(String, String)>) -> World {
@@ -224,6 +219,26 @@ impl Worlds for Host {
         };
         SimWorld::new(options).world(Arc::new(MemoryStore::new()))
     }
+}
+
+fn engine() -> Result<Docker, Failure> {
+    Docker::connect().map_err(|error| {
+        Failure::usage(
+            format!("DOCKER_HOST: {error}"),
+            "set DOCKER_HOST to an address",
+        )
+    })
+}
+
+/// Where the database of advisories of this user is.
+fn advisories_of_user() -> Option<PathBuf> {
+    advisories::default_directory(|name| std::env::var_os(name))
+}
+
+fn scanners(engine: Docker, state: &Path) -> Scanners {
+    Scanners::from_env()
+        .with_engine(engine, state.join("scan"))
+        .with_builtin(advisories_of_user(), Http::new(), now)
 }
 
 fn now() -> Timestamp {

@@ -9,6 +9,7 @@ use crate::base::{RunId, Timestamp};
 use crate::ports::World;
 use crate::ports::advisories::{AdvisoryReader, AdvisoryWriter};
 use crate::ports::files::{FileError, Files};
+use crate::ports::scanner::Scanner;
 use crate::ports::store::{Pruned, Retention, Store, StoreError, StoreReader};
 use crate::report::Style;
 
@@ -43,6 +44,9 @@ pub trait Worlds {
 
     /// The database of advisories: of a directory, or of this user.
     fn advisories(&self, directory: Option<&Path>) -> Result<AdvisoryDatabase, Failure>;
+
+    /// Scanners of this host, which put what they need for a while into the state directory.
+    fn scanner(&self, state: &Path) -> Result<Arc<dyn Scanner>, Failure>;
 
     /// A simulated world with the pipelines and files of a repository at a commit.
     fn simulated(&self, commit: crate::base::Commit, files: Vec<(String, String)>) -> World;

@@ -10,12 +10,16 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::diagnostics::DiagnosticFormat;
-use crate::base::{parse_duration, parse_size};
-
 mod advisories;
+mod scan;
+mod values;
 
 pub use advisories::{Advisories, AdvisoriesCommand, Import, Status};
+pub use scan::{Report, ReportFormat, Scan, ScanFormat};
+pub use values::{EventArg, EventArgError, Input, InputError, RunRef, RunRefError};
+
+use super::diagnostics::DiagnosticFormat;
+use crate::base::{parse_duration, parse_size};
 
 const COMMANDS: &str = "\
 {before-help}{about}
@@ -32,10 +36,12 @@ Run:
   run          Run a pipeline
   rerun        Run a finished run again
   cancel       Ask a run to stop
+  scan         Scan an image for known vulnerabilities
 
 Look:
   runs         List runs
   show         Show what came of a run
+  report       Show what scans of a run found
   logs         Print what stages printed
   prune        Forget old runs
 
@@ -181,6 +187,28 @@ Examples:
   pipewright show 7f3k2a                a run by the end of its id
   pipewright show last --format json    for programs")]
     Show(Show),
+    /// Show what scans of a run found
+    ///
+    /// Shows the reports that the `scan` stages of a run kept, as their gates judged them.
+    #[command(after_help = "\
+Examples:
+  pipewright report last                           every scan of the newest run
+  pipewright report last scan.app --format sarif   for a code host
+  pipewright report 7f3k2a --format markdown       for a pull request")]
+    Report(Report),
+    /// Scan an image for known vulnerabilities
+    ///
+    /// Scans an image without a pipeline and judges it by the same gate.
+    #[command(after_help = "\
+Examples:
+  pipewright scan app:1                            an image of the engine
+  pipewright scan oci:build/layout --fail-on critical --ignore-unfixed
+  pipewright scan docker-archive:app.tar --format sarif > app.sarif
+  pipewright scan app:1 --scanner grype --offline --database /var/lib/grype
+  pipewright scan app:1 --format cyclonedx > app.cdx.json
+
+Exit status: 0 it passes, 1 it does not, 2 wrong use, 3 it could not be scanned.")]
+    Scan(Box<Scan>),
     /// Print what stages printed
     ///
     /// Prints the log of one stage, or of all stages in turn. Secrets are masked.
@@ -510,116 +538,6 @@ pub struct Completions {
     /// The shell
     #[arg(value_name = "SHELL")]
     pub shell: Shell,
-}
-
-/// A run as people name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RunRef {
-    /// The newest run.
-    Last,
-    /// A run by its id or by the end of it, in lower case.
-    Id(String),
-}
-
-/// A text that names no run.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a run is named by its 16-character id, by the last 4 or more characters of it, or by `last`"
-)]
-pub struct RunRefError;
-
-impl FromStr for RunRef {
-    type Err = RunRefError;
-
-    fn from_str(text: &str) -> Result<Self, RunRefError> {
-        if text == "last" {
-            return Ok(Self::Last);
-        }
-        let id = text.to_ascii_lowercase();
-        // The alphabet of ids leaves out letters that look like others.
-        let known = |byte: u8| byte.is_ascii_alphanumeric() && !b"ilou".contains(&byte);
-        if (4..=16).contains(&id.len()) && id.bytes().all(known) {
-            Ok(Self::Id(id))
-        } else {
-            Err(RunRefError)
-        }
-    }
-}
-
-/// What happened, by hand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EventArg {
-    /// A push to a branch.
-    Push,
-    /// A push of a tag.
-    Tag,
-    /// A pull request.
-    PullRequest,
-    /// A schedule came due.
-    Schedule,
-    /// A person asked for it.
-    Manual,
-    /// Another pipeline's run ended.
-    Pipeline,
-    /// A watched registry changed.
-    Watch,
-    /// What a file says.
-    File(PathBuf),
-}
-
-/// A text that is no event.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "expected push, tag, pull-request, schedule, manual, pipeline, watch, or the path of a JSON file \
-     (with a `/` or ending in `.json`)"
-)]
-pub struct EventArgError;
-
-impl FromStr for EventArg {
-    type Err = EventArgError;
-
-    fn from_str(text: &str) -> Result<Self, EventArgError> {
-        Ok(match text {
-            "push" => Self::Push,
-            "tag" => Self::Tag,
-            "pull-request" => Self::PullRequest,
-            "schedule" => Self::Schedule,
-            "manual" => Self::Manual,
-            "pipeline" => Self::Pipeline,
-            "watch" => Self::Watch,
-            // A mistyped word must not be taken for a file that is missing.
-            path if path.contains('/') || path.ends_with(".json") => Self::File(path.into()),
-            _ => return Err(EventArgError),
-        })
-    }
-}
-
-/// An input given by hand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Input {
-    /// Its name.
-    pub name: String,
-    /// Its value; may be empty.
-    pub value: String,
-}
-
-/// A text that sets no input.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected NAME=VALUE, such as `version=1.4.0`")]
-pub struct InputError;
-
-impl FromStr for Input {
-    type Err = InputError;
-
-    fn from_str(text: &str) -> Result<Self, InputError> {
-        match text.split_once('=') {
-            Some((name, value)) if !name.trim().is_empty() => Ok(Self {
-                name: name.trim().to_owned(),
-                value: value.to_owned(),
-            }),
-            _ => Err(InputError),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,9 @@ mod plan;
 mod project;
 mod prune;
 pub mod reference;
+mod report;
 mod run;
+mod scan;
 mod screen;
 
 use args::Command;
@@ -34,6 +36,7 @@ pub fn dispatch_quick(app: &App<'_>, command: &Command) -> Option<Result<Exit, F
         Command::Show(args) => look::show(app, args),
         Command::Cancel(args) => look::cancel(app, args),
         Command::Prune(args) => prune::run(app, args),
+        Command::Report(args) => report::report(app, args),
         Command::Graph(args) => plan::graph(app, args),
         Command::Logs(args) if !args.follow => look::logs(app, args),
         Command::Completions(args) => app.write(|out| completions::write(out, args.shell)),
@@ -42,7 +45,8 @@ pub fn dispatch_quick(app: &App<'_>, command: &Command) -> Option<Result<Exit, F
         | Command::Run(_)
         | Command::Rerun(_)
         | Command::Logs(_)
-        | Command::Advisories(_) => return None,
+        | Command::Advisories(_)
+        | Command::Scan(_) => return None,
     })
 }
 
@@ -54,6 +58,7 @@ pub async fn dispatch(app: &App<'_>, command: &Command) -> Result<Exit, Failure>
         Command::Rerun(args) => run::rerun(app, args).await,
         Command::Logs(args) => follow::logs(app, args).await,
         Command::Advisories(args) => advisories::run(app, args).await,
+        Command::Scan(args) => scan::scan(app, args).await,
         other => dispatch_quick(app, other).unwrap_or(Ok(Exit::SUCCESS)),
     }
 }

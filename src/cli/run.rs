@@ -473,10 +473,14 @@ fn report(
             .write(&app.here.join(path), &render(&|out| junit(out, &all))?)?;
     }
     if let Some(path) = reports.summary {
-        app.files.append(
-            &app.here.join(path),
-            &render(&|out| markdown(out, &all, &look))?,
-        )?;
+        let mut text = render(&|out| markdown(out, &all, &look))?;
+        for state in &states {
+            for kept in super::report::kept(store, state)? {
+                text.push('\n');
+                text.push_str(&kept.markdown());
+            }
+        }
+        app.files.append(&app.here.join(path), &text)?;
     }
     Ok(())
 }
