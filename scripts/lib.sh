@@ -133,7 +133,7 @@ free_port() {
 
 # --- What has to be installed -------------------------------------------------------------------
 
-BUILD_PACKAGES=(gcc pkg-config libssl-dev)
+BUILD_PACKAGES=(gcc)
 TEST_PACKAGES=(git bash docker.io docker-registry skopeo busybox-static apache2-utils openssl procps
     debootstrap rpm golang-go npm python3-venv binutils)
 BENCH_PACKAGES=(ninja-build hyperfine)
@@ -145,7 +145,6 @@ has() { command -v "$1" >/dev/null 2>&1; }
 has_package() {
     case $1 in
         gcc) has cc ;;
-        libssl-dev) pkg-config --exists openssl 2>/dev/null ;;
         docker.io) has docker && { has dockerd || engine_answers; } ;;
         busybox-static) [[ -x /bin/busybox ]] && ! ldd /bin/busybox 2>/dev/null | grep '=>' >/dev/null ;;
         apache2-utils) has htpasswd ;;

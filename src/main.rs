@@ -164,7 +164,7 @@ impl Worlds for Host {
         let engine = Arc::new(engine()?);
         let engines = Arc::new(DeclaredEngines::from_env());
         let registry = Arc::new(HttpRegistry::new(http.clone(), DockerConfig::from_env()));
-        let vcs = Arc::new(GitRemotes::new(state));
+        let vcs = Arc::new(GitRemotes::new(state, http.clone()));
         Ok(World {
             readers: Readers {
                 clock: Arc::new(SystemClock),

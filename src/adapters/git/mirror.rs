@@ -14,7 +14,7 @@ use git2::{
 
 use super::address::Address;
 use super::files;
-use super::transport::proxy;
+use super::gateway::Gateway;
 use super::watch::Watch;
 use crate::ports::vcs::{NewCommit, Remote, Snapshot, VcsError};
 
@@ -49,6 +49,8 @@ impl From<git2::Error> for Fail {
 pub(super) struct Session {
     pub(super) remote: Remote,
     pub(super) address: Address,
+    /// The door to it, if it is behind TLS.
+    pub(super) gateway: Option<Arc<Gateway>>,
     pub(super) mirror: PathBuf,
     pub(super) watch: Arc<Watch>,
 }
@@ -161,7 +163,7 @@ impl Session {
         }
         let mut remote = self.http_remote(repo)?;
         let mut connection = remote
-            .connect_auth(Direction::Fetch, Some(self.callbacks()), Some(proxy()))
+            .connect_auth(Direction::Fetch, Some(self.callbacks()), Some(self.proxy()))
             .map_err(|error| self.network(error))?;
         let heads = connection.list().map_err(|error| self.network(error))?;
         let tip = heads
@@ -180,7 +182,7 @@ impl Session {
             .download_tags(AutotagOption::None)
             .update_fetchhead(false)
             .follow_redirects(RemoteRedirect::None)
-            .proxy_options(proxy())
+            .proxy_options(self.proxy())
             .remote_callbacks(self.callbacks());
         let fetched = connection
             .remote()
@@ -193,7 +195,7 @@ impl Session {
                     .download_tags(AutotagOption::None)
                     .update_fetchhead(false)
                     .follow_redirects(RemoteRedirect::None)
-                    .proxy_options(proxy())
+                    .proxy_options(self.proxy())
                     .remote_callbacks(self.callbacks());
                 drop(connection);
                 let again = remote.fetch(&[&spec], Some(&mut options), None);
@@ -215,10 +217,11 @@ impl Session {
 
     /// The remote in the mirror's terms; checks that no configuration changed its address.
     pub(super) fn http_remote<'r>(&self, repo: &'r Repository) -> Result<GitRemote<'r>, Fail> {
-        let remote = repo.remote_anonymous(&self.remote.url)?;
+        let reached = self.reached();
+        let remote = repo.remote_anonymous(reached)?;
         let url = remote.url().ok();
         let push = remote.pushurl().ok().flatten();
-        if url != Some(&self.remote.url) || push.is_some_and(|push| push != self.remote.url) {
+        if url != Some(reached) || push.is_some_and(|push| push != reached) {
             return Err(self
                 .broken("git's configuration changes this address")
                 .into());

@@ -10,6 +10,7 @@ mod copy;
 mod facts;
 mod files;
 mod forget;
+mod gateway;
 mod lock;
 mod mirror;
 mod push;

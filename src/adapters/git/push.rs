@@ -8,7 +8,6 @@ use git2::{Direction, ErrorClass, ErrorCode, Oid, PushOptions, RemoteRedirect, R
 
 use super::address::Address;
 use super::mirror::{Fail, Session};
-use super::transport::proxy;
 use crate::ports::vcs::{PushOutcome, VcsError};
 
 /// How much of what the remote prints beside its answer is kept.
@@ -94,7 +93,11 @@ fn push_http(
 ) -> Result<PushOutcome, Fail> {
     let mut remote = session.http_remote(repo)?;
     let mut connection = remote
-        .connect_auth(Direction::Push, Some(session.callbacks()), Some(proxy()))
+        .connect_auth(
+            Direction::Push,
+            Some(session.callbacks()),
+            Some(session.proxy()),
+        )
         .map_err(|error| session.network(error))?;
     let tip = connection
         .list()
@@ -133,7 +136,7 @@ fn push_http(
     options
         .packbuilder_parallelism(1)
         .follow_redirects(RemoteRedirect::None)
-        .proxy_options(proxy())
+        .proxy_options(session.proxy())
         .remote_callbacks(callbacks);
     let pushed = connection
         .remote()

@@ -19,7 +19,7 @@ impl Session {
         let mut callbacks = RemoteCallbacks::new();
         let access = self.remote.access.clone();
         let origin = match &self.address {
-            Address::Http { origin } => Some(origin.clone()),
+            Address::Http { .. } => Origin::of(self.reached()),
             Address::Local(_) => None,
         };
         let mut asked = 0;
@@ -40,8 +40,29 @@ impl Session {
         callbacks
     }
 
+    /// The address that libgit2 speaks with.
+    pub(super) fn reached(&self) -> &str {
+        self.gateway
+            .as_ref()
+            .map_or(&self.remote.url, |gateway| gateway.url())
+    }
+
+    /// The proxy that git's configuration or the environment names. A door is on this machine and
+    /// needs none; what passes it takes the proxy of the environment.
+    pub(super) fn proxy(&self) -> ProxyOptions<'static> {
+        let mut options = ProxyOptions::new();
+        if self.gateway.is_none() {
+            options.auto();
+        }
+        options
+    }
+
     /// Says what an error of libgit2 means when it talked to the other side.
     pub(super) fn network(&self, error: git2::Error) -> Fail {
+        let trouble = self.gateway.as_ref().and_then(|gateway| gateway.trouble());
+        if let Some(trouble) = trouble {
+            return self.broken(&trouble).into();
+        }
         let message = error.message();
         let status = message
             .split_once("http status code: ")
@@ -165,13 +186,6 @@ fn credential(
         return Err(deny("it wants another kind of credential than a token"));
     }
     Cred::userpass_plaintext(user, token.expose())
-}
-
-/// The proxy that git's configuration or the environment names.
-pub(super) fn proxy() -> ProxyOptions<'static> {
-    let mut options = ProxyOptions::new();
-    options.auto();
-    options
 }
 
 #[cfg(test)]
