@@ -266,9 +266,11 @@ SYFT_VERSION=1.18.1
 # Where Maven's archives come from: packages of Debian, each with a few.
 JAVA_PACKAGES=(libcommons-io-java libcommons-lang3-java libslf4j-java libgoogle-gson-java
     libjackson2-core-java libhttpclient-java libspring-core-java)
+NPM_PACKAGES=(express@4.19.2 @babel/core@7.24.5)
+PYTHON_PACKAGES=(flask==3.0.3 requests==2.32.3 ruamel.yaml==0.18.6 zope.interface==6.3)
 
-# need_scan_inputs: syft, the files of a Debian system, and some Java archives, all kept in the
-# directory that cargo builds into. Says where they are: `syft DIRECTORY`, one on a line.
+# need_scan_inputs: syft, the files of a Debian system and packages of some languages, all kept in
+# the directory that cargo builds into. Prints that directory.
 need_scan_inputs() {
     local cache
     cache=$(target_directory)/scan-inputs
@@ -279,6 +281,8 @@ need_scan_inputs() {
     get_syft "$cache/syft-$SYFT_VERSION" >&2
     get_debian "$cache" >&2
     get_java "$cache" >&2
+    get_npm "$cache" >&2
+    get_python "$cache" "$cache/syft-$SYFT_VERSION/bin/pip" >&2
     exec 9>&-
     echo "$cache"
 }
@@ -308,6 +312,27 @@ get_debian() {
     tar -C "$1/debian" --numeric-owner -cf "$1/debian.part" .
     rm -rf "$1/debian"
     mv "$1/debian.part" "$1/debian.tar"
+}
+
+get_npm() {
+    [[ ! -d $1/npm ]] || return 0
+    note "installing ${NPM_PACKAGES[*]}"
+    rm -rf "$1/npm.part" && mkdir -p "$1/npm.part/app"
+    echo '{"name": "demo-app", "version": "1.0.0"}' >"$1/npm.part/app/package.json"
+    (cd "$1/npm.part/app" && quietly npm install --ignore-scripts --no-audit --no-fund "${NPM_PACKAGES[@]}") ||
+        die "npm could not install ${NPM_PACKAGES[*]}" "is the registry within reach?"
+    mv "$1/npm.part" "$1/npm"
+}
+
+# get_python DIRECTORY PIP
+get_python() {
+    [[ ! -d $1/python ]] || return 0
+    note "installing ${PYTHON_PACKAGES[*]}"
+    rm -rf "$1/python.part"
+    quietly "$2" install --no-compile --root-user-action=ignore \
+        --target "$1/python.part/usr/lib/python3/site-packages" "${PYTHON_PACKAGES[@]}" ||
+        die "pip could not install ${PYTHON_PACKAGES[*]}" "is PyPI within reach?"
+    mv "$1/python.part" "$1/python"
 }
 
 get_java() {

@@ -81,7 +81,11 @@ impl<'a> Purl<'a> {
 fn name(kind: &str, name: &str) -> String {
     match kind {
         "deb" | "apk" | "golang" | "npm" | "github" => name.to_lowercase(),
-        "pypi" => name.to_lowercase().replace('_', "-"),
+        // As the index itself compares names: runs of these are one hyphen.
+        "pypi" => {
+            let parts = name.split(['-', '_', '.']).filter(|part| !part.is_empty());
+            parts.collect::<Vec<_>>().join("-").to_lowercase()
+        }
         _ => name.to_owned(),
     }
 }
@@ -152,6 +156,10 @@ mod tests {
         check(
             Purl::new("PyPI", "Typing_Extensions").version("4.0RC1"),
             "pkg:pypi/typing-extensions@4.0RC1",
+        );
+        check(
+            Purl::new("pypi", "ruamel.yaml__clib"),
+            "pkg:pypi/ruamel-yaml-clib",
         );
         check(
             Purl::new("golang", "Viper").namespace("GitHub.com/Spf13"),

@@ -78,7 +78,7 @@ fn write(directory: &Path, files: &[(&str, &[u8])]) {
 }
 
 /// Writes an image of these layers in the form of `docker save`.
-fn save(path: &Path, layers: &[Vec<u8>]) {
+fn save(path: &Path, tag: &str, layers: &[Vec<u8>]) {
     use sha2::Digest as _;
     let mut archive = tar::Builder::new(std::fs::File::create(path).expect("it is made"));
     let mut add = |name: &str, content: &[u8]| {
@@ -107,7 +107,7 @@ fn save(path: &Path, layers: &[Vec<u8>]) {
     });
     add("config.json", config.to_string().as_bytes());
     let manifest =
-        serde_json::json!([{"Config": "config.json", "RepoTags": ["image:1"], "Layers": names}]);
+        serde_json::json!([{"Config": "config.json", "RepoTags": [tag], "Layers": names}]);
     add("manifest.json", manifest.to_string().as_bytes());
     archive
         .into_inner()
@@ -193,7 +193,7 @@ fn syft(program: &Path, image: &Path) -> BTreeSet<String> {
 fn compare(name: &str, layers: &[Vec<u8>], known: &[Difference]) -> (usize, usize) {
     let directory = TempDir::new().expect("a directory");
     let image = directory.path().join("image.tar");
-    save(&image, layers);
+    save(&image, "image:1", layers);
     let found = ours(&image);
     let ours: BTreeSet<String> = found
         .packages
@@ -345,17 +345,9 @@ fn rust() -> (usize, usize) {
 }
 
 fn npm() -> (usize, usize) {
-    let directory = TempDir::new().expect("a directory");
-    let manifest = br#"{"name": "demo-app", "version": "1.0.0"}"#;
-    write(directory.path(), &[("root/app/package.json", manifest)]);
-    shell(
-        directory.path(),
-        "cd root/app && npm install --silent --ignore-scripts --no-audit --no-fund \
-         express@4.19.2 eslint@8.57.0 @babel/core@7.24.5",
-    );
     compare(
         "npm",
-        &[layer(&directory.path().join("root"))],
+        &[layer(&inputs().join("npm"))],
         &[(
             "pkg:npm/demo-app@1.0.0",
             "it is the application itself, which nobody has advisories for",
@@ -364,28 +356,10 @@ fn npm() -> (usize, usize) {
 }
 
 fn python() -> (usize, usize) {
-    let directory = TempDir::new().expect("a directory");
-    let pip = inputs().join("syft-1.18.1/bin/pip");
-    let target = directory.path().join("root/usr/lib/python3/site-packages");
-    run(Command::new(pip)
-        .args([
-            "install",
-            "--quiet",
-            "--no-compile",
-            "--root-user-action=ignore",
-            "--target",
-        ])
-        .arg(&target)
-        .args([
-            "flask==3.0.3",
-            "requests==2.32.3",
-            "ruamel.yaml==0.18.6",
-            "zope.interface==6.3",
-            "Jinja2==3.1.4",
-        ]));
     let egg = b"Metadata-Version: 1.1\nName: Old_Thing\nVersion: 0.9b1\nLicense: BSD\n";
-    write(&target, &[("Old_Thing-0.9b1.egg-info", egg)]);
-    compare("python", &[layer(&directory.path().join("root"))], &[])
+    let name = "usr/lib/python3/site-packages/Old_Thing-0.9b1.egg-info";
+    let layers = [layer(&inputs().join("python")), layer_of(&[(name, egg)])];
+    compare("python", &layers, &[])
 }
 
 fn go() -> (usize, usize) {
@@ -525,14 +499,12 @@ async fn an_image_of_the_engine_is_read_as_its_archive() {
         ("app/b.egg-info", b"Name: b\nVersion: 1\n"),
     ]);
     let image = directory.path().join("image.tar");
-    save(&image, &[base, above]);
     let name = format!("pipewright-test-inventory-{}:1", std::process::id());
+    save(&image, &name, &[base, above]);
     let docker = |arguments: &[&str]| run(Command::new("docker").args(arguments));
     let loaded = docker(&["load", "--quiet", "--input", &image.display().to_string()]);
     let loaded = String::from_utf8(loaded).expect("text");
-    assert!(loaded.contains("image:1"), "{loaded}");
-    docker(&["tag", "image:1", &name]);
-    docker(&["rmi", "image:1"]);
+    assert!(loaded.contains(&name), "{loaded}");
     let source = ImageSource::Engine {
         docker: Docker::connect().expect("an engine"),
         reference: name.clone(),

@@ -54,35 +54,18 @@ impl ImageError {
             path: path.display().to_string(),
             source,
         }
-        .unfolded("")
     }
 
     /// What an error of reading a part of the image means.
     pub(super) fn reading(what: &str, error: std::io::Error) -> Self {
-        Self::damaged(what, error.to_string()).with(error, what)
-    }
-
-    /// Errors of our own that went through a reader, as they were.
-    fn with(self, error: std::io::Error, what: &str) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => Self::damaged(what, "it is cut off"),
-            _ => match error.downcast::<Self>() {
-                Ok(own) => own,
-                Err(_) => self,
-            },
+        if error.kind() == std::io::ErrorKind::UnexpectedEof {
+            return Self::damaged(what, "it is cut off");
         }
-    }
-
-    fn unfolded(self, what: &str) -> Self {
-        match self {
-            Self::Io { path, source }
-                if source.get_ref().is_some_and(|inner| inner.is::<Self>()) =>
-            {
-                let other = Self::Broken(path);
-                other.with(source, what)
-            }
-            other => other,
-        }
+        // Errors of our own come through readers as they were.
+        let why = error.to_string();
+        error
+            .downcast::<Self>()
+            .unwrap_or_else(|_| Self::damaged(what, why))
     }
 }
 

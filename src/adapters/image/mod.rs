@@ -124,7 +124,7 @@ pub async fn inventory_within(
     };
     let feed = async {
         match feed {
-            Some((docker, reference, sender)) => export(docker, reference, sender).await,
+            Some((docker, reference, sender)) => export(docker, reference, sender, cancel).await,
             None => Ok(()),
         }
     };
@@ -175,11 +175,13 @@ async fn export(
     docker: &Docker,
     reference: &str,
     sender: mpsc::Sender<::bytes::Bytes>,
+    cancel: &CancellationToken,
 ) -> Result<(), ImageError> {
     let mut pieces = std::pin::pin!(docker.export(reference)?);
     loop {
         let piece = tokio::select! {
             biased;
+            () = cancel.cancelled() => return Err(ImageError::Cancelled),
             () = sender.closed() => return Ok(()),
             piece = pieces.next() => piece,
         };
@@ -200,14 +202,13 @@ fn archive_file(
     reference: Option<&str>,
     shared: &Shared,
 ) -> Result<Inventory, ImageError> {
+    let reading = |error| ImageError::reading(&path.display().to_string(), error);
     let file = File::open(path).map_err(|error| ImageError::io(path, error))?;
-    let file = Arc::new(file);
-    let section = bytes::Section::whole(file, path)?;
+    let section = bytes::Section::whole(Arc::new(file), path)?;
     let mut start = Buffered::new(section.clone(), shared);
-    if bytes::is_compressed(start.peek(4).map_err(|error| ImageError::io(path, error))?) {
+    if bytes::is_compressed(start.peek(4).map_err(reading)?) {
         shared.expect(section.length());
-        let unpacked =
-            bytes::unpacked(section, shared).map_err(|error| ImageError::io(path, error))?;
+        let unpacked = bytes::unpacked(section, shared).map_err(reading)?;
         return stream(Buffered::new(unpacked, shared), reference, shared);
     }
     let blobs = Blobs::of_archive(section, shared)?;
