@@ -6,7 +6,7 @@ use super::spec::{NodeSpec, PropSpec, Type};
 use super::suggest::suggest;
 use super::template::is_name;
 use super::{Binding, Node, Template, Value, ValueKind};
-use crate::base::{Applicability, Diagnostic, Span, parse_duration, parse_size};
+use crate::base::{Applicability, Diagnostic, parse_duration, parse_size};
 
 /// Reports everything in which a node and its children differ from a specification.
 pub fn validate(node: &Node, spec: &'static NodeSpec, diagnostics: &mut Vec<Diagnostic>) {

@@ -210,7 +210,7 @@ fn the_command_imports_and_tells_what_is_there() {
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{out}");
     assert!(
-        out.contains("imported Go: 1 record,") && out.contains("bad.json: EOF"),
+        out.contains("imported Go: 1 record (before 1)") && out.contains("bad.json: EOF"),
         "{out}"
     );
 
