@@ -20,7 +20,7 @@ pub(super) fn document(inventory: &Inventory, about: &About<'_>) -> Value {
     let mut packages = vec![image(inventory, about)];
     let mut parts: Vec<String> = Vec::with_capacity(inventory.packages.len() + 1);
     if let Some(distro) = &inventory.distro {
-        let mut package = plain(DISTRO, &distro.id, "OPERATING-SYSTEM");
+        let mut package = plain(DISTRO, &distro.id, "OPERATING_SYSTEM");
         if !distro.version.is_empty() {
             package["versionInfo"] = json!(distro.version);
         }
