@@ -68,7 +68,7 @@ impl Plain {
     fn log(&mut self, run: &RunId, stage: &StageId, bytes: &[u8]) {
         let key = (run.clone(), stage.clone());
         let mut partial = std::mem::take(&mut self.open.entry(key.clone()).or_default().partial);
-        let prefix = self.prefix(run, stage);
+        let head = format!("{}{} ", self.time(None), self.prefix(run, stage));
         let mut page = std::mem::take(&mut self.page);
         let plain = text::is_plain_log(bytes);
         let mut rest = bytes;
@@ -79,7 +79,7 @@ impl Plain {
             if piece.len() > room {
                 partial.extend_from_slice(&rest[..room]);
                 let begun = partial.split_off(partial.len() - unfinished(&partial));
-                self.line(&mut page, &prefix, &partial, false);
+                self.line(&mut page, &head, &partial);
                 partial = begun;
                 rest = &rest[room..];
                 continue;
@@ -88,12 +88,15 @@ impl Plain {
                 partial.extend_from_slice(piece);
                 break;
             };
-            if partial.is_empty() {
-                self.line(&mut page, &prefix, piece, plain);
-            } else {
+            if !partial.is_empty() {
                 partial.extend_from_slice(piece);
-                self.line(&mut page, &prefix, &partial, false);
+                self.line(&mut page, &head, &partial);
                 partial.clear();
+            } else if plain && piece.last().is_some_and(u8::is_ascii_graphic) {
+                page.extend_from_slice(head.as_bytes());
+                page.extend_from_slice(&rest[..=end]);
+            } else {
+                self.line(&mut page, &head, piece);
             }
             rest = &rest[end + 1..];
         }
@@ -103,19 +106,15 @@ impl Plain {
         self.open.entry(key).or_default().partial = partial;
     }
 
-    /// Adds a line of output to a page. `plain`: it holds nothing that would have to be cleaned.
-    fn line(&self, page: &mut Vec<u8>, prefix: &str, line: &[u8], plain: bool) {
-        page.extend_from_slice(self.time(None).as_bytes());
-        page.extend_from_slice(prefix.as_bytes());
-        let start = page.len();
-        page.push(b' ');
-        if plain {
-            page.extend_from_slice(line);
-        } else {
-            let line = String::from_utf8_lossy(line);
-            let line = text::clean_log(&line, self.style.has_colour());
-            page.extend_from_slice(line.trim_end().as_bytes());
-        }
+    /// Adds a line of output, made safe to show, to a page. `head` is what it begins with, up to
+    /// the blank before the text.
+    fn line(&self, page: &mut Vec<u8>, head: &str, line: &[u8]) {
+        page.extend_from_slice(head.as_bytes());
+        // Of the head only the blank goes.
+        let start = page.len() - 1;
+        let line = String::from_utf8_lossy(line);
+        let line = text::clean_log(&line, self.style.has_colour());
+        page.extend_from_slice(line.trim_end().as_bytes());
         let end = start + page[start..].trim_ascii_end().len();
         page.truncate(end);
         page.push(b'\n');
@@ -159,7 +158,8 @@ impl Plain {
         if !open.partial.is_empty() {
             let mut page = Vec::new();
             let partial = std::mem::take(&mut open.partial);
-            self.line(&mut page, &self.prefix(run, stage), &partial, false);
+            let head = format!("{}{} ", self.time(None), self.prefix(run, stage));
+            self.line(&mut page, &head, &partial);
             self.sink.put(&page);
         }
         open
