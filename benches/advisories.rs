@@ -37,23 +37,23 @@ fn main() {
     };
     let began = Instant::now();
     let mut packages = Vec::new();
-    for number in 1..=400 {
+    for number in 200..600 {
         packages.push(package(
             PackageKind::Deb,
             format!("source-{number}"),
-            "1.40.0-1",
+            "1.59.0-1",
         ));
     }
     for number in 0..100 {
         packages.push(package(
             PackageKind::Pypi,
             format!("module-{number}"),
-            "2.1.0",
+            "2.36.0",
         ));
         packages.push(package(
             PackageKind::Golang,
             format!("module-{number}"),
-            "v2.1.0",
+            "v2.36.0",
         ));
     }
     let inventory = Inventory {

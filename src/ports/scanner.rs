@@ -94,7 +94,8 @@ impl FromStr for Subject {
     type Err = SubjectError;
 
     fn from_str(text: &str) -> Result<Self, SubjectError> {
-        let kinds: [(&str, fn(PathBuf) -> Self); 3] = [
+        type Kind = (&'static str, fn(PathBuf) -> Subject);
+        let kinds: [Kind; 3] = [
             ("oci:", Self::OciLayout),
             ("docker-archive:", Self::DockerArchive),
             ("oci-archive:", Self::OciArchive),

@@ -6,11 +6,14 @@
 use std::collections::HashMap;
 use std::io::Write;
 
+use bytes::Bytes;
+
+use super::flood::{Ended, Flood};
 use super::json::unfinished;
 use super::sink::Sink;
 use super::style::{Style, Tone};
 use super::{Now, Reporter, Signal, text};
-use crate::base::{RunId, StageId, Timestamp, human_duration};
+use crate::base::{RunId, StageId, Timestamp, human_bytes, human_duration};
 use crate::event::{Event, Outcome, Recorded, RunCreated};
 
 /// A line longer than this is split.
@@ -39,6 +42,7 @@ struct Run {
 struct Open {
     partial: Vec<u8>,
     started: Option<Timestamp>,
+    flood: Flood,
 }
 
 impl Plain {
@@ -61,11 +65,33 @@ impl Plain {
         self
     }
 
+    /// Takes in a piece of output and writes it, unless its stage prints too much.
+    fn log(&mut self, run: &RunId, stage: &StageId, bytes: &Bytes) {
+        let open = self.open.entry((run.clone(), stage.clone())).or_default();
+        if open.flood.admits(&mut open.partial, bytes) {
+            self.lines(run, stage, bytes);
+        }
+    }
+
+    /// Writes what a stage printed last before it calmed down.
+    fn after_flood(&mut self, run: &RunId, stage: &StageId, ended: &Ended) {
+        if ended.left_out > 0 {
+            let line = format!(
+                "… {} not shown; `pipewright logs {} {stage}` has everything",
+                human_bytes(ended.left_out),
+                run.short()
+            );
+            let line = self.style.paint(Tone::Dim, &line).into_owned();
+            self.stage_line(run, stage, None, &line);
+        }
+        self.lines(run, stage, &ended.tail);
+    }
+
     /// Writes the whole lines of a piece of output and keeps the rest.
     ///
     /// Stages may print faster than anything else here runs, so the lines of a piece are put
     /// together first and written at once, and what is plain text is looked at as a whole.
-    fn log(&mut self, run: &RunId, stage: &StageId, bytes: &[u8]) {
+    fn lines(&mut self, run: &RunId, stage: &StageId, bytes: &[u8]) {
         let key = (run.clone(), stage.clone());
         let mut partial = std::mem::take(&mut self.open.entry(key.clone()).or_default().partial);
         let head = format!("{}{} ", self.time(None), self.prefix(run, stage));
@@ -153,6 +179,10 @@ impl Plain {
     }
 
     fn end_of(&mut self, run: &RunId, stage: &StageId) -> Open {
+        let open = self.open.get_mut(&(run.clone(), stage.clone()));
+        if let Some(ended) = open.and_then(|open| open.flood.end()) {
+            self.after_flood(run, stage, &ended);
+        }
         let open = self.open.remove(&(run.clone(), stage.clone()));
         let mut open = open.unwrap_or_default();
         if !open.partial.is_empty() {
@@ -327,6 +357,13 @@ impl Reporter for Plain {
     }
 
     fn tick(&mut self) {
+        let calm = self.open.iter_mut();
+        let calm = calm.filter_map(|(place, open)| Some((place.clone(), open.flood.tick()?)));
+        let mut calm: Vec<_> = calm.collect();
+        calm.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for ((run, stage), ended) in calm {
+            self.after_flood(&run, &stage, &ended);
+        }
         self.sink.flush();
     }
 
@@ -459,6 +496,24 @@ run NEXT of deploy-stage at 1a2b3c4 (main): 1 stage, chained from run FIRST
         assert_eq!(page.take().lines().count(), 1);
         plain.finish();
         assert_eq!(page.take(), "");
+    }
+
+    #[test]
+    fn the_middle_of_a_flood_is_left_out_and_said() {
+        let (mut plain, page) = plain();
+        let story = Story::new("release", &["run.x"]);
+        let piece = b"a line of many\n".repeat(1 << 10);
+        for _ in 0..2_000 {
+            plain.signal(&story.log("run.x", &piece));
+        }
+        plain.signal(&story.log("run.x", b"the last line\n"));
+        plain.finish();
+        let text = page.take();
+        let note: Vec<&str> = text.lines().filter(|line| line.contains('…')).collect();
+        let hint = format!("`pipewright logs {} run.x` has", story.run.short());
+        assert!(note.len() == 1 && note[0].contains(&hint), "{note:?}");
+        assert!(text.ends_with("\n[run.x] a line of many\n[run.x] the last line\n"));
+        assert!(text.lines().all(|line| line.starts_with("[run.x] ")));
     }
 
     #[test]

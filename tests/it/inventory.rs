@@ -212,11 +212,6 @@ fn compare(name: &str, layers: &[Vec<u8>], known: &[Difference]) -> (usize, usiz
         "{name}: what differs is not what the table says"
     );
     let both = ours.intersection(&theirs).count();
-    println!(
-        "{name}: syft {}, both {both}, ours {}",
-        theirs.len(),
-        ours.len()
-    );
     (theirs.len(), both)
 }
 
@@ -275,9 +270,9 @@ fn rpm() -> (usize, usize) {
              %files\n/usr/share/{name}\n%files devel\n"
         );
         std::fs::write(directory.path().join(format!("{name}.spec")), spec).expect("it is written");
-        let _ = write!(
+        let _ = writeln!(
             script,
-            "rpmbuild -bb --quiet --define \"_topdir $PWD/top\" --target x86_64 '{name}.spec'\n"
+            "rpmbuild -bb --quiet --define \"_topdir $PWD/top\" --target x86_64 '{name}.spec'"
         );
     }
     script.push_str(
@@ -506,7 +501,7 @@ async fn an_image_of_the_engine_is_read_as_its_archive() {
     let loaded = String::from_utf8(loaded).expect("text");
     assert!(loaded.contains(&name), "{loaded}");
     let source = ImageSource::Engine {
-        docker: Docker::connect().expect("an engine"),
+        docker: Box::new(Docker::connect().expect("an engine")),
         reference: name.clone(),
     };
     let cancel = CancellationToken::new();

@@ -293,11 +293,16 @@ fn is_zstd(start: &[u8]) -> bool {
         || matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
+/// A source with its bytes counted.
+type Source<'a, R> = Buffered<'a, Counted<'a, R>>;
+type Gzip<'a, R> = flate2::read::MultiGzDecoder<Source<'a, R>>;
+type Zstd<'a, R> = zstd::Decoder<'static, io::BufReader<Source<'a, R>>>;
+
 /// A source as it is, or unpacked.
 pub(super) enum Unpacked<'a, R: Skip> {
-    Plain(Buffered<'a, Counted<'a, R>>),
-    Gzip(Box<Bomb<'a, flate2::read::MultiGzDecoder<Buffered<'a, Counted<'a, R>>>>>),
-    Zstd(Box<Bomb<'a, zstd::Decoder<'static, io::BufReader<Buffered<'a, Counted<'a, R>>>>>>),
+    Plain(Source<'a, R>),
+    Gzip(Box<Bomb<'a, Gzip<'a, R>>>),
+    Zstd(Box<Bomb<'a, Zstd<'a, R>>>),
 }
 
 /// Unpacks a source if it begins like something compressed.

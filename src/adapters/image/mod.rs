@@ -53,7 +53,7 @@ pub enum ImageSource {
     /// On a container engine.
     Engine {
         /// The engine.
-        docker: Docker,
+        docker: Box<Docker>,
         /// Id, or name with a tag or digest.
         reference: String,
     },

@@ -34,7 +34,7 @@ pub(super) async fn inventory(
 ) -> Result<Inventory, ScanError> {
     let source = match subject {
         Subject::Engine(reference) => ImageSource::Engine {
-            docker: engine.cloned().ok_or_else(|| {
+            docker: engine.cloned().map(Box::new).ok_or_else(|| {
                 ScanError::Unavailable("there is no container engine to read images of".to_owned())
             })?,
             reference: reference.clone(),

@@ -15,7 +15,7 @@ fn damaged(whole: &[u8], changes: &[(usize, u8)], cut: usize) -> Vec<u8> {
         }
     }
     // Most changes are worth more in a whole file.
-    if cut % 4 == 0 {
+    if cut.is_multiple_of(4) {
         bytes.truncate(cut % (bytes.len() + 1));
     }
     bytes

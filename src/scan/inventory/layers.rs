@@ -316,6 +316,9 @@ fn is_distribution(kind: PackageKind) -> bool {
     matches!(kind, PackageKind::Deb | PackageKind::Apk | PackageKind::Rpm)
 }
 
+/// What makes two finds one package: kind, name, version, architecture, owner.
+type Identity = (PackageKind, String, String, Option<String>, Option<String>);
+
 /// One package for all its places, in order.
 fn packages(
     shown: &BTreeMap<String, Shown>,
@@ -323,10 +326,7 @@ fn packages(
     distro: Option<&Distro>,
     digests: &[Option<String>],
 ) -> Vec<Package> {
-    let mut found: BTreeMap<
-        (PackageKind, String, String, Option<String>, Option<String>),
-        Package,
-    > = BTreeMap::new();
+    let mut found: BTreeMap<Identity, Package> = BTreeMap::new();
     for (path, file) in shown {
         for (item, since) in file.contents.items.iter().zip(&file.since) {
             let owner = match is_distribution(item.kind) {

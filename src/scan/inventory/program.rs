@@ -165,7 +165,12 @@ impl Program {
         if let Some(contents) = go.filter(|contents| !contents.is_empty()) {
             return Some(contents);
         }
-        let file = file?;
+        let Some(file) = file else {
+            // Whose symbols reach further back than what is kept of it must not pass for empty.
+            return self
+                .is_large()
+                .then(|| Contents::unread(NAMELESS, "the program is too large to find its parts"));
+        };
         if let Some(section) = file.section_by_name(".dep-v0") {
             return Some(match section.data() {
                 Ok(data) => cargo::read_section(data),

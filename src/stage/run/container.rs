@@ -224,7 +224,13 @@ async fn wait_ready(
             }
             // It may have stopped since we looked; then the next look says so.
             Ok(_) | Err(EngineError::Refused { .. }) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // An engine that loses the container in the middle of it says so in many ways.
+                let now = engine.container(id).await;
+                if matches!(now, Ok(Some(state)) if state.running) {
+                    return Err(error.into());
+                }
+            }
         }
         if tokio::time::Instant::now() >= deadline {
             let said = engine.tail(id, 20).await.unwrap_or_default();

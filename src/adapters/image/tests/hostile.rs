@@ -322,7 +322,10 @@ async fn cancelling_ends_it() {
     assert!(reader.await.expect("it ends").is_err());
 }
 
-fn entries(bytes: &[u8]) -> std::io::Result<Vec<(Vec<u8>, Kind, Vec<u8>)>> {
+/// Name, kind and content of an entry.
+type Entry = (Vec<u8>, Kind, Vec<u8>);
+
+fn entries(bytes: &[u8]) -> std::io::Result<Vec<Entry>> {
     let shared = Shared::new(Limits::default(), CancellationToken::new());
     let source = Endless {
         head: bytes.to_vec(),
@@ -421,7 +424,7 @@ fn damaged(whole: &[u8], changes: &[(usize, u8)], cut: usize) -> Vec<u8> {
             *place = *byte;
         }
     }
-    if cut % 4 == 0 {
+    if cut.is_multiple_of(4) {
         bytes.truncate(cut % (bytes.len() + 1));
     }
     // Sums are made right again, so that what is behind them is reached.
