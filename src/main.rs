@@ -5,30 +5,34 @@
 )]
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use pipewright::adapters::advisories::{self, AdvisoryStore};
 use pipewright::adapters::aws::services::AwsServices;
 use pipewright::adapters::aws::{AwsSecrets, Clouds, EcrRegistry};
 use pipewright::adapters::clock::SystemClock;
-use pipewright::adapters::docker::Docker;
+use pipewright::adapters::docker::{DeclaredEngines, Docker};
 use pipewright::adapters::files::HostFiles;
-use pipewright::adapters::git::{GitRemotes, GitWorkspace};
+use pipewright::adapters::git::{self, GitRemotes, GitWorkspace};
 use pipewright::adapters::http::Http;
 use pipewright::adapters::memory_store::MemoryStore;
 use pipewright::adapters::process::HostProcesses;
 use pipewright::adapters::registry::{DockerConfig, HttpRegistry};
-use pipewright::adapters::scanner::PathScanner;
+use pipewright::adapters::scanner::Scanners;
 use pipewright::adapters::sim::{SimOptions, SimWorld};
 use pipewright::adapters::sqlite::SqliteStore;
 use pipewright::adapters::webhook::WebHook;
 use pipewright::base::{Commit, LateSecrets, Timestamp};
 use pipewright::cli::args::{Cli, Color};
-use pipewright::cli::{App, Exit, Failure, Screen, Worlds, dispatch, dispatch_quick};
+use pipewright::cli::{
+    AdvisoryDatabase, App, Exit, Failure, Screen, Worlds, dispatch, dispatch_quick,
+};
 use pipewright::ports::clock::Clock;
-use pipewright::ports::store::Store;
+use pipewright::ports::scanner::Scanner;
+use pipewright::ports::store::{Pruned, Retention, Store, StoreReader as _};
 use pipewright::ports::{Readers, World};
 use pipewright::report::{Style, Tone};
 
@@ -131,24 +135,47 @@ impl Worlds for Host {
         SqliteStore::open_existing(state).map(|store| Arc::new(store) as Arc<dyn Store>)
     }
 
+    fn prune(&self, state: &Path, policy: &Retention) -> Result<Option<Pruned>, Failure> {
+        let Some(store) = SqliteStore::open_existing(state) else {
+            return Ok(None);
+        };
+        let mut pruned = store.prune(policy)?;
+        // A run that is known keeps what it left; one whose row cannot be read may be known.
+        let known = |name: &str| {
+            name.parse().is_ok_and(|run| {
+                !pruned.runs.contains(&run) && store.run(&run).map_or(true, |row| row.is_some())
+            })
+        };
+        // A cache may be old and in use all the same.
+        let busy = store
+            .unfinished()?
+            .iter()
+            .any(|row| store.is_held(&row.run).unwrap_or(true));
+        let unused = policy.before.filter(|_| !busy);
+        let forgotten = git::forget(state, known, unused, policy.dry)?;
+        pruned.bytes += forgotten.bytes;
+        pruned.caches = forgotten.caches;
+        Ok(Some(pruned))
+    }
+
     fn real(&self, root: &Path, state: &Path) -> Result<World, Failure> {
         let workspace = Arc::new(GitWorkspace::open(root, state)?);
         let store = Arc::new(SqliteStore::open(state)?);
         let http = Http::new();
-        let engine = Docker::connect()
-            .map_err(|error| Failure::usage(error.to_string(), "set DOCKER_HOST to an address"))?;
-        let engine = Arc::new(engine);
+        let engine = Arc::new(engine()?);
+        let engines = Arc::new(DeclaredEngines::from_env());
         let late = LateSecrets::default();
         let clouds = Clouds::new(http.clone(), late.clone());
         let registry = HttpRegistry::new(http.clone(), DockerConfig::from_env());
         let registry = Arc::new(EcrRegistry::new(registry, clouds.clone()));
-        let vcs = Arc::new(GitRemotes::new(state));
+        let vcs = Arc::new(GitRemotes::new(state, http.clone()));
         let services = Arc::new(AwsServices::new(Arc::new(clouds.clone())));
         Ok(World {
             readers: Readers {
                 clock: Arc::new(SystemClock),
                 workspace: workspace.clone(),
                 engine: engine.clone(),
+                engines: engines.clone(),
                 registry: registry.clone(),
                 vcs: vcs.clone(),
                 services: services.clone(),
@@ -158,15 +185,38 @@ impl Worlds for Host {
                 store: store.clone(),
             },
             workspace,
-            engine,
+            engine: engine.clone(),
+            engines,
             registry,
             vcs,
             host: Arc::new(HostProcesses::new()),
             notifier: Arc::new(WebHook::new(http)),
-            scanner: Arc::new(PathScanner::from_env()),
+            scanner: Arc::new(scanners(Docker::clone(&engine), state)),
             services,
             store,
         })
+    }
+
+    fn advisories(&self, directory: Option<&Path>) -> Result<AdvisoryDatabase, Failure> {
+        let place = match directory {
+            Some(directory) => directory.to_owned(),
+            None => advisories_of_user().ok_or_else(|| {
+                Failure::usage(
+                    "there is no home directory for the database of advisories",
+                    "name one with --database DIR",
+                )
+            })?,
+        };
+        let store = Arc::new(AdvisoryStore::new(place.clone(), Http::new(), now));
+        Ok(AdvisoryDatabase {
+            place,
+            reader: store.clone(),
+            writer: store,
+        })
+    }
+
+    fn scanner(&self, state: &Path) -> Result<Arc<dyn Scanner>, Failure> {
+        Ok(Arc::new(scanners(engine()?, state)))
     }
 
     fn simulated(&self, commit: Commit, files: Vec<(String, String)>) -> World {
@@ -178,6 +228,26 @@ impl Worlds for Host {
         };
         SimWorld::new(options).world(Arc::new(MemoryStore::new()))
     }
+}
+
+fn engine() -> Result<Docker, Failure> {
+    Docker::connect().map_err(|error| {
+        Failure::usage(
+            format!("DOCKER_HOST: {error}"),
+            "set DOCKER_HOST to an address",
+        )
+    })
+}
+
+/// Where the database of advisories of this user is.
+fn advisories_of_user() -> Option<PathBuf> {
+    advisories::default_directory(|name| std::env::var_os(name))
+}
+
+fn scanners(engine: Docker, state: &Path) -> Scanners {
+    Scanners::from_env()
+        .with_engine(engine, state.join("scan"))
+        .with_builtin(advisories_of_user(), Http::new(), now)
 }
 
 fn now() -> Timestamp {

@@ -67,6 +67,13 @@ impl Http {
         }
     }
 
+    /// Sends a request and waits for the head of its answer for as long as that takes: the caller
+    /// watches.
+    pub async fn stream(&self, request: Request) -> Result<Response, HttpError> {
+        let client = self.client(request.url())?;
+        client.execute(request).await.map_err(explain)
+    }
+
     fn client(&self, url: &Url) -> Result<&Client, HttpError> {
         let cell = if is_loopback(url) {
             &self.clients.direct

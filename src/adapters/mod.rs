@@ -4,8 +4,10 @@
     reason = "adapters are where the file system, processes, the environment and time are touched"
 )]
 
+pub mod advisories;
 pub mod aws;
 pub mod backoff;
+mod buffers;
 pub mod clock;
 pub mod http;
 pub mod memory_store;
@@ -18,6 +20,7 @@ pub mod webhook;
 pub mod docker;
 pub mod files;
 pub mod git;
+pub mod image;
 pub mod scanner;
 pub mod sim;
 #[cfg(test)]

@@ -181,6 +181,18 @@ pub struct MaskStream {
 }
 
 impl MaskStream {
+    /// Whether a chunk, if it came next, would pass as it is and at once. If so it may be passed
+    /// on instead of being fed.
+    pub fn lets_pass(&self, chunk: &[u8]) -> bool {
+        let Some(index) = self.shared.index() else {
+            return true;
+        };
+        self.held.is_empty()
+            && self.covered == 0
+            && index.hold_from(chunk) == chunk.len()
+            && !index.finds(chunk)
+    }
+
     /// Feeds a chunk and appends what is certain to `out`.
     pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
         let Some(index) = self.shared.index() else {

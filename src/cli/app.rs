@@ -7,8 +7,10 @@ use std::sync::Arc;
 use super::args::{Global, RunRef};
 use crate::base::{RunId, Timestamp};
 use crate::ports::World;
+use crate::ports::advisories::{AdvisoryReader, AdvisoryWriter};
 use crate::ports::files::{FileError, Files};
-use crate::ports::store::{Store, StoreError, StoreReader};
+use crate::ports::scanner::Scanner;
+use crate::ports::store::{Pruned, Retention, Store, StoreError, StoreReader};
 use crate::report::Style;
 
 /// Everything a command works with.
@@ -34,11 +36,30 @@ pub trait Worlds {
     /// The state directory, if it is there already.
     fn existing(&self, state: &Path) -> Option<Arc<dyn Store>>;
 
+    /// Forgets runs of a state directory with all they left; none if there is no such directory.
+    fn prune(&self, state: &Path, policy: &Retention) -> Result<Option<Pruned>, Failure>;
+
     /// The real world of a repository and its state directory.
     fn real(&self, root: &Path, state: &Path) -> Result<World, Failure>;
 
+    /// The database of advisories: of a directory, or of this user.
+    fn advisories(&self, directory: Option<&Path>) -> Result<AdvisoryDatabase, Failure>;
+
+    /// Scanners of this host, which put what they need for a while into the state directory.
+    fn scanner(&self, state: &Path) -> Result<Arc<dyn Scanner>, Failure>;
+
     /// A simulated world with the pipelines and files of a repository at a commit.
     fn simulated(&self, commit: crate::base::Commit, files: Vec<(String, String)>) -> World;
+}
+
+/// The database of advisories.
+pub struct AdvisoryDatabase {
+    /// Where it is.
+    pub place: PathBuf,
+    /// What it knows.
+    pub reader: Arc<dyn AdvisoryReader>,
+    /// Fills it.
+    pub writer: Arc<dyn AdvisoryWriter>,
 }
 
 /// Where output goes and what it may look like.

@@ -5,11 +5,21 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+mod advisories;
+mod scan;
+mod values;
+
+pub use advisories::{Advisories, AdvisoriesCommand, Import, Status};
+pub use scan::{Report, ReportFormat, Scan, ScanFormat};
+pub use values::{EventArg, EventArgError, Input, InputError, RunRef, RunRefError};
+
 use super::diagnostics::DiagnosticFormat;
+use crate::base::{parse_duration, parse_size};
 
 const COMMANDS: &str = "\
 {before-help}{about}
@@ -26,13 +36,17 @@ Run:
   run          Run a pipeline
   rerun        Run a finished run again
   cancel       Ask a run to stop
+  scan         Scan an image for known vulnerabilities
 
 Look:
   runs         List runs
   show         Show what came of a run
+  report       Show what scans of a run found
   logs         Print what stages printed
+  prune        Forget old runs
 
 Set up:
+  advisories   Fill the database of the built-in scanner, or show what it has
   aws          Print what a pipeline has to be allowed in AWS
   completions  Print completions for a shell
   man          Print the manual page
@@ -174,6 +188,28 @@ Examples:
   pipewright show 7f3k2a                a run by the end of its id
   pipewright show last --format json    for programs")]
     Show(Show),
+    /// Show what scans of a run found
+    ///
+    /// Shows the reports that the `scan` stages of a run kept, as their gates judged them.
+    #[command(after_help = "\
+Examples:
+  pipewright report last                           every scan of the newest run
+  pipewright report last scan.app --format sarif   for a code host
+  pipewright report 7f3k2a --format markdown       for a pull request")]
+    Report(Report),
+    /// Scan an image for known vulnerabilities
+    ///
+    /// Scans an image without a pipeline and judges it by the same gate.
+    #[command(after_help = "\
+Examples:
+  pipewright scan app:1                            an image of the engine
+  pipewright scan oci:build/layout --fail-on critical --ignore-unfixed
+  pipewright scan docker-archive:app.tar --format sarif > app.sarif
+  pipewright scan app:1 --scanner grype --offline --database /var/lib/grype
+  pipewright scan app:1 --format cyclonedx > app.cdx.json
+
+Exit status: 0 it passes, 1 it does not, 2 wrong use, 3 it could not be scanned.")]
+    Scan(Box<Scan>),
     /// Print what stages printed
     ///
     /// Prints the log of one stage, or of all stages in turn. Secrets are masked.
@@ -183,14 +219,27 @@ Examples:
   pipewright logs last build.app        one stage
   pipewright logs last build.app -f     and what it will print")]
     Logs(Logs),
+    /// Forget old runs
+    ///
+    /// Removes runs with their events, logs and artifacts. A run that has not ended stays, and so
+    /// does the newest success of each pipeline on each branch. With an age, caches that no stage
+    /// has used since go too.
+    #[command(after_help = "\
+Examples:
+  pipewright prune --older-than 30d      runs of the last 30 days stay
+  pipewright prune --keep 100 --dry-run  say what goes if the newest 100 stay
+  pipewright prune --max-size 1GiB       oldest first, until logs and events take no more")]
+    Prune(Prune),
     /// Run a finished run again
     ///
-    /// Starts a new attempt with the stored plan and inputs. Secrets are read anew.
+    /// Starts a run like the earlier one, with its stored plan and inputs; with --failed the same
+    /// run goes on in a new attempt. Secrets are read anew, and what is done already (images,
+    /// commits, deployments) is not done again.
     #[command(after_help = "\
 Examples:
   pipewright rerun last --failed        only what did not succeed, and what waited for it
   pipewright rerun 7f3k2a               everything
-  pipewright rerun last --fresh         plan anew, and keep stages whose inputs are equal")]
+  pipewright rerun last --fresh         the pipelines of today, at the commit of that run")]
     Rerun(Rerun),
     /// Ask a run to stop
     ///
@@ -207,6 +256,16 @@ Examples:
   pipewright graph release --format mermaid        for Markdown
   pipewright graph release --format dot | dot -Tsvg > release.svg")]
     Graph(Graph),
+    /// Fill the database of the built-in scanner, or show what it has
+    ///
+    /// The built-in scanner needs no network: it asks a local database of advisories, which is
+    /// filled from OSV's published archives. `import` reads them, `status` tells what is there.
+    #[command(after_help = "\
+Examples:
+  pipewright advisories import https://osv-vulnerabilities.storage.googleapis.com/Debian/all.zip
+  pipewright advisories import /mnt/mirror      archives that were brought along
+  pipewright advisories status                  what is there, and how old it is")]
+    Advisories(Advisories),
     /// Print what a pipeline has to be allowed in AWS
     #[command(subcommand)]
     Aws(Aws),
@@ -293,7 +352,9 @@ pub struct Run {
     /// Run only this stage and what it needs; may be repeated
     #[arg(long, value_name = "STAGE", conflicts_with = "resume")]
     pub only: Vec<String>,
-    /// Stages that may run at the same time; the number of processors if not given
+    /// `run` and `scan` stages that may run at the same time; the number of processors if not given
+    ///
+    /// Builds are the engine's work: as many run at once, but at least 4.
     #[arg(long, short = 'j', value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
     /// Run in a simulated world: no engine, no registry, no effects
@@ -385,6 +446,52 @@ pub struct Logs {
     pub follow: bool,
 }
 
+/// Arguments of `prune`. A run goes if any of the limits says so.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(group = clap::ArgGroup::new("limit").required(true).multiple(true))]
+pub struct Prune {
+    /// Keep the newest N runs
+    #[arg(long, value_name = "N", group = "limit")]
+    pub keep: Option<usize>,
+    /// Forget runs that began longer ago, such as 30d or 12h
+    #[arg(long, value_name = "AGE", group = "limit")]
+    pub older_than: Option<Age>,
+    /// Keep at most so many bytes of events and logs, such as 1GiB
+    #[arg(long, value_name = "SIZE", group = "limit")]
+    pub max_size: Option<Size>,
+    /// Only say what would go
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// A time span on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age(pub Duration);
+
+impl FromStr for Age {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_duration(text)
+            .map(Self)
+            .ok_or_else(|| "write a number with a unit: 12h, 30d".to_owned())
+    }
+}
+
+/// A number of bytes on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_size(text)
+            .map(Self)
+            .ok_or_else(|| "write a number with a unit: 500MB, 1GiB".to_owned())
+    }
+}
+
 /// Arguments of `rerun`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct Rerun {
@@ -394,7 +501,7 @@ pub struct Rerun {
     /// Only stages that did not succeed
     #[arg(long, conflicts_with = "fresh")]
     pub failed: bool,
-    /// Plan anew from the files of today, and keep stages whose inputs are equal
+    /// Plan anew from the pipelines of today, at the same commit and with the same inputs
     #[arg(long)]
     pub fresh: bool,
 }
@@ -477,116 +584,6 @@ pub struct Completions {
     /// The shell
     #[arg(value_name = "SHELL")]
     pub shell: Shell,
-}
-
-/// A run as people name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RunRef {
-    /// The newest run.
-    Last,
-    /// A run by its id or by the end of it, in lower case.
-    Id(String),
-}
-
-/// A text that names no run.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a run is named by its 16-character id, by the last 4 or more characters of it, or by `last`"
-)]
-pub struct RunRefError;
-
-impl FromStr for RunRef {
-    type Err = RunRefError;
-
-    fn from_str(text: &str) -> Result<Self, RunRefError> {
-        if text == "last" {
-            return Ok(Self::Last);
-        }
-        let id = text.to_ascii_lowercase();
-        // The alphabet of ids leaves out letters that look like others.
-        let known = |byte: u8| byte.is_ascii_alphanumeric() && !b"ilou".contains(&byte);
-        if (4..=16).contains(&id.len()) && id.bytes().all(known) {
-            Ok(Self::Id(id))
-        } else {
-            Err(RunRefError)
-        }
-    }
-}
-
-/// What happened, by hand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EventArg {
-    /// A push to a branch.
-    Push,
-    /// A push of a tag.
-    Tag,
-    /// A pull request.
-    PullRequest,
-    /// A schedule came due.
-    Schedule,
-    /// A person asked for it.
-    Manual,
-    /// Another pipeline's run ended.
-    Pipeline,
-    /// A watched registry changed.
-    Watch,
-    /// What a file says.
-    File(PathBuf),
-}
-
-/// A text that is no event.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "expected push, tag, pull-request, schedule, manual, pipeline, watch, or the path of a JSON file \
-     (with a `/` or ending in `.json`)"
-)]
-pub struct EventArgError;
-
-impl FromStr for EventArg {
-    type Err = EventArgError;
-
-    fn from_str(text: &str) -> Result<Self, EventArgError> {
-        Ok(match text {
-            "push" => Self::Push,
-            "tag" => Self::Tag,
-            "pull-request" => Self::PullRequest,
-            "schedule" => Self::Schedule,
-            "manual" => Self::Manual,
-            "pipeline" => Self::Pipeline,
-            "watch" => Self::Watch,
-            // A mistyped word must not be taken for a file that is missing.
-            path if path.contains('/') || path.ends_with(".json") => Self::File(path.into()),
-            _ => return Err(EventArgError),
-        })
-    }
-}
-
-/// An input given by hand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Input {
-    /// Its name.
-    pub name: String,
-    /// Its value; may be empty.
-    pub value: String,
-}
-
-/// A text that sets no input.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected NAME=VALUE, such as `version=1.4.0`")]
-pub struct InputError;
-
-impl FromStr for Input {
-    type Err = InputError;
-
-    fn from_str(text: &str) -> Result<Self, InputError> {
-        match text.split_once('=') {
-            Some((name, value)) if !name.trim().is_empty() => Ok(Self {
-                name: name.trim().to_owned(),
-                value: value.to_owned(),
-            }),
-            _ => Err(InputError),
-        }
-    }
 }
 
 #[cfg(test)]

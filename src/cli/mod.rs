@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches the world but through ports; `main` provides those.
 
+mod advisories;
 mod app;
 pub mod args;
 mod aws;
@@ -15,13 +16,16 @@ mod look;
 pub mod man;
 mod plan;
 mod project;
+mod prune;
 pub mod reference;
+mod report;
 mod run;
+mod scan;
 mod screen;
 
 use args::Command;
 
-pub use app::{App, Exit, Failure, Screen, Worlds};
+pub use app::{AdvisoryDatabase, App, Exit, Failure, Screen, Worlds};
 
 /// Runs commands that need no engine, registry or repository, and so no runtime. `None` means
 /// that [`dispatch`] is needed.
@@ -32,6 +36,8 @@ pub fn dispatch_quick(app: &App<'_>, command: &Command) -> Option<Result<Exit, F
         Command::Runs(args) => look::runs(app, args),
         Command::Show(args) => look::show(app, args),
         Command::Cancel(args) => look::cancel(app, args),
+        Command::Prune(args) => prune::run(app, args),
+        Command::Report(args) => report::report(app, args),
         Command::Graph(args) => plan::graph(app, args),
         Command::Logs(args) if !args.follow => look::logs(app, args),
         Command::Completions(args) => app.write(|out| completions::write(out, args.shell)),
@@ -40,7 +46,9 @@ pub fn dispatch_quick(app: &App<'_>, command: &Command) -> Option<Result<Exit, F
         | Command::Run(_)
         | Command::Rerun(_)
         | Command::Logs(_)
-        | Command::Aws(_) => return None,
+        | Command::Advisories(_)
+        | Command::Aws(_)
+        | Command::Scan(_) => return None,
     })
 }
 
@@ -52,6 +60,8 @@ pub async fn dispatch(app: &App<'_>, command: &Command) -> Result<Exit, Failure>
         Command::Run(args) => run::run(app, args).await,
         Command::Rerun(args) => run::rerun(app, args).await,
         Command::Logs(args) => follow::logs(app, args).await,
+        Command::Advisories(args) => advisories::run(app, args).await,
+        Command::Scan(args) => scan::scan(app, args).await,
         other => dispatch_quick(app, other).unwrap_or(Ok(Exit::SUCCESS)),
     }
 }

@@ -9,7 +9,9 @@ use super::args::{Rerun, Run, RunFormat};
 use super::screen::{self, Watch};
 use super::{look, plan as plan_command, project};
 use crate::base::{RunId, StageId, human_bytes};
-use crate::engine::{Cancel, Definition, Engine, NewRun, create, execute, rerun as create_like};
+use crate::engine::{
+    Cancel, Definition, Engine, NewRun, create, execute, rerun as create_like, sites_of,
+};
 use crate::event::{Outcome, RunState};
 use crate::journal::{Journal, replay};
 use crate::plan::{Origin, Plan, build};
@@ -80,7 +82,7 @@ pub(super) async fn run(app: &App<'_>, args: &Run) -> Result<Exit, Failure> {
     };
     let vars = plan.vars(&world.readers).await;
     // A missing secret is found before anything runs, and leaves no half-made run behind.
-    plan.fetch(&world.readers, false).await?;
+    plan.fetch(&world.readers).await?;
     let session = Session::new(app, world, jobs, !args.no_chain, &reports)?;
     let directory = project::directory(app);
     let new = NewRun {
@@ -205,7 +207,7 @@ async fn fresh(
     };
     let plan = build(&project, &created.pipeline, origin)?;
     let vars = plan.vars(&session.engine.world.readers).await;
-    plan.fetch(&session.engine.world.readers, false).await?;
+    plan.fetch(&session.engine.world.readers).await?;
     let directory = project::directory(app);
     let new = NewRun {
         project: &project,
@@ -421,8 +423,13 @@ async fn on_signals(cancel: Cancel, engine: Engine, runs: Arc<std::sync::Mutex<V
         let runs = runs.lock().expect("no holder of this lock panics").clone();
         for run in runs {
             engine.world.host.reap(&format!("{run}/")).await;
-            // An engine that does not answer must not keep us from ending.
-            let _ = engine.world.engine.reap(RUN_LABEL, run.as_str()).await;
+            let sites = sites_of(&*engine.world.readers.store, &run).unwrap_or_default();
+            for site in sites {
+                // An engine that does not answer must not keep us from ending.
+                if let Ok(at) = engine.world.engine_at(&site) {
+                    let _ = at.reap(RUN_LABEL, run.as_str()).await;
+                }
+            }
         }
     }
 }
@@ -466,10 +473,14 @@ fn report(
             .write(&app.here.join(path), &render(&|out| junit(out, &all))?)?;
     }
     if let Some(path) = reports.summary {
-        app.files.append(
-            &app.here.join(path),
-            &render(&|out| markdown(out, &all, &look))?,
-        )?;
+        let mut text = render(&|out| markdown(out, &all, &look))?;
+        for state in &states {
+            for kept in super::report::kept(store, state)? {
+                text.push('\n');
+                text.push_str(&kept.markdown());
+            }
+        }
+        app.files.append(&app.here.join(path), &text)?;
     }
     Ok(())
 }

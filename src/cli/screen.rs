@@ -2,8 +2,8 @@
 //! queue to one reporter on a thread of its own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -14,18 +14,24 @@ use crate::journal::Journal;
 use crate::ports::{Progress, ProgressState};
 use crate::report::{PartState, Reporter, Signal};
 
-/// Signals that may wait for the reporter. A chunk of a log is at most about a MiB, so this
-/// bounds memory; when it is full the printing stage is held up a little, like any program whose
-/// reader is slow, and then goes on without being shown. Logs are complete in the state directory.
-const QUEUE: usize = 64;
+/// Signals that may wait for the reporter. When there is no room the printing stage is held up a
+/// little, like any program whose reader is slow, and then goes on without being shown. Logs are
+/// complete in the state directory.
+const QUEUE: usize = 256;
+/// Bytes of logs that may wait for the reporter beside the last piece: this bounds memory.
+const QUEUED_BYTES: usize = 8 << 20;
 /// Longest time a stage is held up for one chunk.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Time between two looks for room.
+const PAUSE: Duration = Duration::from_micros(200);
 /// Time between two pictures.
 const TICK: Duration = Duration::from_millis(100);
 
 /// The way from a run to its reporter.
 pub(super) struct Watch {
     queue: mpsc::Sender<Signal>,
+    /// Bytes of logs in the queue.
+    waiting: Arc<AtomicUsize>,
     unseen: AtomicU64,
     /// The last chunk had to wait too long: do not wait again until there is room.
     slow: AtomicBool,
@@ -47,6 +53,8 @@ impl Shown {
 /// Starts a reporter.
 pub(super) fn start(mut reporter: Box<dyn Reporter>) -> (Arc<Watch>, Shown) {
     let (queue, mut signals) = mpsc::channel::<Signal>(QUEUE);
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let in_queue = waiting.clone();
     let runtime = tokio::runtime::Handle::current();
     let thread = std::thread::spawn(move || {
         runtime.block_on(async {
@@ -55,12 +63,12 @@ pub(super) fn start(mut reporter: Box<dyn Reporter>) -> (Arc<Watch>, Shown) {
                 tokio::select! {
                     signal = signals.recv() => {
                         let Some(signal) = signal else { break };
-                        reporter.signal(&signal);
+                        show(&mut *reporter, &signal, &in_queue);
                         // A turn is bounded, so that a flood of signals cannot keep the picture
                         // from being drawn.
                         for _ in 1..QUEUE {
                             let Ok(signal) = signals.try_recv() else { break };
-                            reporter.signal(&signal);
+                            show(&mut *reporter, &signal, &in_queue);
                         }
                         reporter.settle();
                     }
@@ -72,10 +80,19 @@ pub(super) fn start(mut reporter: Box<dyn Reporter>) -> (Arc<Watch>, Shown) {
     });
     let watch = Watch {
         queue,
+        waiting,
         unseen: AtomicU64::new(0),
         slow: AtomicBool::new(false),
     };
     (Arc::new(watch), Shown { thread })
+}
+
+/// Shows a signal from the queue.
+fn show(reporter: &mut dyn Reporter, signal: &Signal, waiting: &AtomicUsize) {
+    reporter.signal(signal);
+    if let Signal::Log { bytes, .. } = signal {
+        waiting.fetch_sub(bytes.len(), Ordering::Relaxed);
+    }
 }
 
 impl Watch {
@@ -93,6 +110,23 @@ impl Watch {
         })
     }
 
+    /// Puts output into the queue if there is room.
+    fn offer(&self, run: &RunId, stage: &StageId, bytes: &Bytes) -> bool {
+        if self.waiting.load(Ordering::Relaxed) > QUEUED_BYTES {
+            return false;
+        }
+        let Ok(place) = self.queue.try_reserve() else {
+            return false;
+        };
+        self.waiting.fetch_add(bytes.len(), Ordering::Relaxed);
+        place.send(Signal::Log {
+            run: run.clone(),
+            stage: stage.clone(),
+            bytes: bytes.clone(),
+        });
+        true
+    }
+
     /// Bytes of logs that were not shown.
     pub(super) fn unseen(&self) -> u64 {
         self.unseen.load(Ordering::Relaxed)
@@ -100,31 +134,20 @@ impl Watch {
 }
 
 impl Feed for Watch {
-    fn log(&self, run: &RunId, stage: &StageId, bytes: &[u8]) {
-        let mut signal = Signal::Log {
-            run: run.clone(),
-            stage: stage.clone(),
-            bytes: Bytes::copy_from_slice(bytes),
-        };
-        let began = std::time::Instant::now();
+    fn log(&self, run: &RunId, stage: &StageId, bytes: &Bytes) {
+        let mut began = None;
         loop {
-            match self.queue.try_send(signal) {
-                Ok(()) => {
-                    self.slow.store(false, Ordering::Relaxed);
-                    return;
-                }
-                Err(mpsc::error::TrySendError::Full(back))
-                    if began.elapsed() < PATIENCE && !self.slow.load(Ordering::Relaxed) =>
-                {
-                    signal = back;
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                Err(_) => {
-                    self.slow.store(true, Ordering::Relaxed);
-                    self.unseen.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                    return;
-                }
+            if self.offer(run, stage, bytes) {
+                self.slow.store(false, Ordering::Relaxed);
+                return;
             }
+            let waited = began.get_or_insert_with(Instant::now).elapsed();
+            if waited >= PATIENCE || self.slow.load(Ordering::Relaxed) || self.queue.is_closed() {
+                self.slow.store(true, Ordering::Relaxed);
+                self.unseen.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                return;
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 

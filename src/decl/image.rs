@@ -2,8 +2,8 @@
 
 use super::DeclContext;
 use crate::base::{Diagnostic, Spanned};
-use crate::lang::Template;
 use crate::lang::spec::{Args, NodeSpec, PropSpec, Type};
+use crate::lang::{Node, Template};
 
 const TAG: NodeSpec = NodeSpec::field(
     "tag",
@@ -37,7 +37,13 @@ const IMMUTABLE: NodeSpec = NodeSpec::new(
     "The tag is never overwritten: if the registry has it, build, scan and push are up-to-date.",
 );
 
-const SBOM: NodeSpec = NodeSpec::new("sbom", "Attach a bill of materials to the pushed image.");
+const SBOM: NodeSpec = NodeSpec {
+    args: Args::any(Type::OneOf(&["cyclonedx", "spdx"]), "format"),
+    ..NodeSpec::new(
+        "sbom",
+        "Attach a bill of materials to the pushed image: CycloneDX 1.6 if no format is given, or SPDX 2.3.",
+    )
+};
 
 pub(super) const IMAGE: NodeSpec = NodeSpec {
     args: Args::some(Type::Text, "name"),
@@ -71,8 +77,8 @@ pub struct Image {
     pub aliases: Vec<Template>,
     /// Its tag is never overwritten.
     pub immutable: bool,
-    /// A bill of materials is attached to it.
-    pub sbom: bool,
+    /// Formats of the bills of materials that are attached to it.
+    pub sbom: Vec<String>,
 }
 
 /// Where an image's tag comes from.
@@ -139,7 +145,7 @@ impl Image {
                 .map(|alias| alias.args.iter().map(|value| cx.template(value)).collect())
                 .unwrap_or_default(),
             immutable: node.flag("immutable"),
-            sbom: node.flag("sbom"),
+            sbom: node.child("sbom").map(formats).unwrap_or_default(),
         }
     }
 
@@ -153,4 +159,16 @@ impl Image {
         all.extend(&self.aliases);
         all
     }
+}
+
+/// The formats that `sbom` names, each once.
+fn formats(sbom: &Node) -> Vec<String> {
+    let words = sbom.args.iter().filter_map(|value| value.as_str());
+    let mut formats: Vec<String> = words.map(str::to_owned).collect();
+    formats.sort();
+    formats.dedup();
+    if formats.is_empty() {
+        formats.push("cyclonedx".to_owned());
+    }
+    formats
 }

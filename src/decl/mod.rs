@@ -165,7 +165,7 @@ impl Decls {
                 &mut self.engines,
                 name,
                 node,
-                EngineAddress::lower(cx),
+                EngineAddress::lower(cx, broken, diagnostics),
                 diagnostics,
             ),
             other => {

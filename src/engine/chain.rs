@@ -10,7 +10,7 @@ use crate::event::{Event, Outcome, RunCreated, RunState, Trigger, Upstream, VERS
 use crate::journal::replay;
 use crate::pipeline::Project;
 use crate::plan::{Origin, Plan, build, chained_by};
-use crate::ports::store::{Change, RunRow};
+use crate::ports::store::{Change, LAST_SUCCESS, RunRow};
 
 /// What a new run is made of.
 pub struct NewRun<'a> {
@@ -283,7 +283,7 @@ fn history(shared: &Shared, end: &Chained<'_>) -> Vec<Change> {
     let whole = !shared.plan.origin.dirty && shared.plan.origin.only.is_empty();
     if end.outcome.is_success() && whole {
         changes.push(Change::SetFact {
-            scope: "last-success".to_owned(),
+            scope: LAST_SUCCESS.to_owned(),
             key: format!(
                 "{} {}",
                 shared.plan.pipeline,

@@ -1,12 +1,34 @@
 //! The text of a project as a run keeps it, so that going on with the run does not read the
 //! files again.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::EngineError;
 use crate::base::{RunId, Source};
-use crate::pipeline::{Project, load};
+use crate::event::RunState;
+use crate::journal::{JournalError, replay};
+use crate::pipeline::{Project, StageEntry, load};
+use crate::ports::engines::EngineSite;
 use crate::ports::store::StoreReader;
+
+/// The engines on which a run may have left something.
+pub fn sites_of(store: &dyn StoreReader, run: &RunId) -> Result<BTreeSet<EngineSite>, EngineError> {
+    let Some(created) = RunState::of(&replay(store, run)?).created else {
+        return Err(JournalError::NoRun(run.clone()).into());
+    };
+    let project = Definition::load(store, run, &created.definition)?;
+    let pipeline = project.pipelines.get(&created.pipeline);
+    Ok(sites(
+        pipeline.into_iter().flat_map(|pipeline| &pipeline.stages),
+    ))
+}
+
+/// The engines on which stages may leave something.
+pub(super) fn sites<'a>(stages: impl Iterator<Item = &'a StageEntry>) -> BTreeSet<EngineSite> {
+    stages.filter_map(|entry| entry.body.engine()).collect()
+}
 
 /// A project's files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ mod chain;
 mod definition;
 mod groups;
 mod output;
+mod place;
 mod run;
 pub mod schedule;
 mod stage;
@@ -12,9 +13,12 @@ mod stage;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 pub use cancel::Cancel;
 pub use chain::{NewRun, create, rerun};
-pub use definition::Definition;
+use definition::sites;
+pub use definition::{Definition, sites_of};
 pub use run::{Ended, execute};
 
 use crate::base::{RunId, StageId};
@@ -44,7 +48,7 @@ pub enum EngineError {
 /// journal.
 pub trait Feed: Send + Sync {
     /// Bytes a stage printed, masked.
-    fn log(&self, run: &RunId, stage: &StageId, bytes: &[u8]);
+    fn log(&self, run: &RunId, stage: &StageId, bytes: &Bytes);
 
     /// How far a part of a stage's work is.
     fn progress(&self, run: &RunId, stage: &StageId, progress: Progress);

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+
 use super::Feed;
 use crate::base::{MaskStream, Masks, RunId, StageId};
 use crate::ports::store::{LogWriter, Store, StoreError};
@@ -21,7 +23,6 @@ struct State {
     stream: MaskStream,
     /// Opened with the first byte: most stages of a large graph print nothing.
     writer: Option<Box<dyn LogWriter>>,
-    buffer: Vec<u8>,
     failure: Option<StoreError>,
 }
 
@@ -42,7 +43,6 @@ impl StageOutput {
             state: Mutex::new(State {
                 stream: masks.stream(),
                 writer: None,
-                buffer: Vec::new(),
                 failure: None,
             }),
         }
@@ -62,10 +62,9 @@ impl StageOutput {
     /// Writes what is held back. Returns why the log is incomplete, if it is.
     pub(super) fn finish(&self) -> Option<StoreError> {
         let mut state = self.state.lock().expect("no holder of this lock panics");
-        let mut buffer = std::mem::take(&mut state.buffer);
-        buffer.clear();
-        state.stream.finish(&mut buffer);
-        self.pass_on(&mut state, &buffer);
+        let mut rest = Vec::new();
+        state.stream.finish(&mut rest);
+        self.pass_on(&mut state, &rest.into());
         if let Some(mut writer) = state.writer.take()
             && let Err(error) = writer.flush()
         {
@@ -74,7 +73,8 @@ impl StageOutput {
         state.failure.take()
     }
 
-    fn pass_on(&self, state: &mut State, bytes: &[u8]) {
+    /// The feed and the log share the bytes: a stage may print as fast as memory is copied.
+    fn pass_on(&self, state: &mut State, bytes: &Bytes) {
         if bytes.is_empty() {
             return;
         }
@@ -83,12 +83,12 @@ impl StageOutput {
             return;
         }
         let written = match &mut state.writer {
-            Some(writer) => writer.write(bytes),
+            Some(writer) => writer.write_shared(bytes),
             None => self
                 .store
                 .log_writer(&self.run, &self.stage.file_name())
                 .and_then(|mut writer| {
-                    writer.write(bytes)?;
+                    writer.write_shared(bytes)?;
                     state.writer = Some(writer);
                     Ok(())
                 }),
@@ -104,15 +104,25 @@ impl StageOutput {
 impl Output for StageOutput {
     fn log(&self, bytes: &[u8]) {
         let mut state = self.state.lock().expect("no holder of this lock panics");
-        if self.masks.is_empty() {
-            self.pass_on(&mut state, bytes);
+        let masked = if self.masks.is_empty() {
+            Bytes::copy_from_slice(bytes)
+        } else {
+            let mut masked = Vec::with_capacity(bytes.len());
+            state.stream.push(bytes, &mut masked);
+            masked.into()
+        };
+        self.pass_on(&mut state, &masked);
+    }
+
+    fn log_shared(&self, bytes: Bytes) {
+        let mut state = self.state.lock().expect("no holder of this lock panics");
+        if state.stream.lets_pass(&bytes) {
+            self.pass_on(&mut state, &bytes);
             return;
         }
-        let mut buffer = std::mem::take(&mut state.buffer);
-        buffer.clear();
-        state.stream.push(bytes, &mut buffer);
-        self.pass_on(&mut state, &buffer);
-        state.buffer = buffer;
+        let mut masked = Vec::with_capacity(bytes.len());
+        state.stream.push(&bytes, &mut masked);
+        self.pass_on(&mut state, &masked.into());
     }
 
     fn progress(&self, progress: Progress) {

@@ -1,30 +1,36 @@
 //! The loop: starts what the schedule allows, records how it ended, ends the run.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::chain::{self, Chained};
 use super::groups::{self, Entry};
 use super::output::StageOutput;
-use super::schedule::{Decision, Schedule, Standing};
+use super::place::WorkPlace;
+use super::schedule::{Decision, Lane, Schedule, Standing};
 use super::stage::{self, End, Shared, Task};
-use super::{Cancel, Definition, Engine, EngineError};
+use super::{Cancel, Definition, Engine, EngineError, sites};
 use crate::base::{Masks, RunId, StageId};
 use crate::event::{Event, Outcome, RunState};
 use crate::journal::{JournalError, replay};
 use crate::plan::{Origin, build};
 use crate::ports::store::Change;
-use crate::stage::Kind;
 use crate::stage::context::RUN_LABEL;
+use crate::stage::{Kind, Leftovers};
 
 /// How often requests from other processes are looked for and logs are flushed.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Stages that wait for others rather than work, which may run at once.
 const REMOTE: usize = 64;
+
+/// Builds that may run at once, if `--jobs` does not say more. A build mostly waits for the engine,
+/// which runs steps of several at once only where it has the means.
+const BUILDS: usize = 4;
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -68,7 +74,7 @@ pub async fn execute(
     };
     let plan = Arc::new(build(&project, &created.pipeline, origin)?);
     let readers = &engine.world.readers;
-    let secrets = plan.fetch(readers, false).await?;
+    let secrets = plan.fetch(readers).await?;
     let masks = Masks::with_late(secrets.values(), readers.late.clone());
     let vars = plan.vars(readers).await;
     let values = plan.values(run.clone(), readers, vars, secrets, false);
@@ -95,22 +101,27 @@ pub async fn execute(
         masks,
         run: run.clone(),
         root: created.root.clone(),
+        leftovers: Leftovers::new(),
         resumed: attempt > 1,
     });
     if attempt > 1 {
         reap_processes(&shared).await;
     }
     look_for_request(&shared, cancel)?;
-    let place = match enter_run_group(&shared, cancel).await? {
-        Ok(place) => place,
-        Err((outcome, reason)) => {
-            return finish_unstarted(&shared, &before, cancel, outcome, &reason).await;
-        }
-    };
+    let entered = enter_run_group(&shared, cancel).await?;
     let mut runner = Runner::new(shared.clone(), cancel.clone(), &before);
-    let ran = runner.run().await;
+    let (place, refused) = match entered {
+        Ok(place) => (place, None),
+        Err(refused) => (None, Some(refused)),
+    };
+    let ran = runner.run(refused).await;
     let outcome = runner.outcome();
-    sweep(&shared, attempt > 1 || cancel.is_requested()).await;
+    let left = shared.leftovers.gone().await;
+    let look = attempt > 1 || cancel.is_requested() || !left.is_empty();
+    for error in left {
+        warn(&shared, None, format!("left for another try: {error}"));
+    }
+    sweep(&shared, look).await;
     ran?;
     // The group is free before what follows from this run begins.
     drop(place);
@@ -152,19 +163,17 @@ fn look_for_request(shared: &Shared, cancel: &Cancel) -> Result<(), EngineError>
 async fn sweep(shared: &Shared, engine_too: bool) {
     let world = &shared.engine.world;
     world.workspace.sweep(shared.run.as_str()).await;
-    let uses_engine = shared
-        .plan
-        .stages
-        .iter()
-        .any(|entry| entry.body.uses_engine());
-    if engine_too && uses_engine {
-        match world.engine.reap(RUN_LABEL, shared.run.as_str()).await {
-            Ok(_) => {}
-            Err(error) => warn(
-                shared,
-                None,
-                format!("could not look for leftovers: {error}"),
-            ),
+    if !engine_too {
+        return;
+    }
+    for site in sites(shared.plan.stages.iter()) {
+        let reaped = match world.engine_at(&site) {
+            Ok(engine) => engine.reap(RUN_LABEL, shared.run.as_str()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = reaped {
+            let message = format!("could not look for leftovers on {site}: {error}");
+            warn(shared, None, message);
         }
     }
 }
@@ -220,49 +229,22 @@ async fn enter_run_group(
     })
 }
 
-/// Ends a run of which nothing was begun in this attempt.
-async fn finish_unstarted(
-    shared: &Shared,
-    before: &RunState,
-    cancel: &Cancel,
-    outcome: Outcome,
-    reason: &str,
-) -> Result<Ended, EngineError> {
-    let open = shared.plan.stages.iter().filter(|entry| {
-        let stage = before.stage(&entry.id);
-        stage.is_none_or(|stage| stage.outcome.is_none())
-    });
-    let stages = open.map(|entry| {
-        let event = Event::StageFinished {
-            stage: entry.id.clone(),
-            outcome,
-            reason: reason.to_owned(),
-            outputs: BTreeMap::new(),
-            allowed: false,
-        };
-        (shared.run.clone(), event)
-    });
-    let asked = (outcome == Outcome::Cancelled).then(|| {
-        let by = cancel.by().to_owned();
-        (shared.run.clone(), Event::CancelRequested { by })
-    });
-    let mut events: Vec<(RunId, Event)> = asked.into_iter().chain(stages).collect();
-    events.push((shared.run.clone(), Event::RunFinished { outcome }));
-    let change = Change::FinishRun {
-        run: shared.run.clone(),
-        at: shared.engine.world.readers.clock.now(),
-        outcome: outcome.to_string(),
-    };
-    shared.engine.journal.commit(events, vec![change]).await?;
-    Ok(Ended {
-        outcome,
-        chained: Vec::new(),
-    })
+/// By what the start of a kind's stages is bounded.
+fn lane(kind: &Kind) -> Lane {
+    match kind.name() {
+        "run" | "scan" => Lane::Local,
+        "build" => Lane::Build,
+        _ => Lane::Remote,
+    }
 }
 
-/// Whether a kind's work is done on this machine, and so is bounded by `--jobs`.
-fn is_local(kind: &Kind) -> bool {
-    matches!(kind.name(), "run" | "build" | "scan")
+/// How many stages of a lane may be at work at once.
+fn places(lane: Lane, jobs: usize) -> usize {
+    match lane {
+        Lane::Local => jobs,
+        Lane::Build => jobs.max(BUILDS),
+        Lane::Remote => REMOTE,
+    }
 }
 
 struct Runner<'a> {
@@ -272,8 +254,13 @@ struct Runner<'a> {
     cancel: Cancel,
     /// Whether the request to stop was acted on.
     cancelled: bool,
+    /// How the run ends because it did not get into its group.
+    refused: Option<Outcome>,
     tasks: JoinSet<End>,
-    running: [usize; 2],
+    /// Places for stages at work, by lane.
+    places: [Arc<Semaphore>; Lane::ALL.len()],
+    /// Told when a place is given back before its stage has ended.
+    freed: Arc<Notify>,
     started: Vec<bool>,
     outputs: Vec<Weak<StageOutput>>,
     /// How stages ended: the raw outcome, and whether it does not count.
@@ -291,21 +278,20 @@ impl<'a> Runner<'a> {
             .iter()
             .map(|entry| expected.get(entry.id.as_str()).copied().unwrap_or(1))
             .collect();
-        let local: Vec<bool> = plan
-            .stages
-            .iter()
-            .map(|entry| is_local(entry.kind))
-            .collect();
+        let lanes: Vec<Lane> = plan.stages.iter().map(|entry| lane(entry.kind)).collect();
         let left_out = |at| plan.left_out.contains_key(&at);
-        let schedule = Schedule::new(plan.graph.clone(), &durations, &local, left_out);
+        let jobs = shared.engine.jobs.clamp(1, Semaphore::MAX_PERMITS);
+        let schedule = Schedule::new(plan.graph.clone(), &durations, &lanes, left_out);
         Self {
             started: vec![false; plan.stages.len()],
             schedule,
             before,
             cancel,
             cancelled: false,
+            refused: None,
             tasks: JoinSet::new(),
-            running: [0, 0],
+            places: Lane::ALL.map(|lane| Arc::new(Semaphore::new(places(lane, jobs)))),
+            freed: Arc::default(),
             outputs: Vec::new(),
             ended: HashMap::new(),
             failure: None,
@@ -313,8 +299,12 @@ impl<'a> Runner<'a> {
         }
     }
 
-    async fn run(&mut self) -> Result<(), EngineError> {
+    /// Runs every stage; of a run that was refused, those that follow everything.
+    async fn run(&mut self, refused: Option<Refused>) -> Result<(), EngineError> {
         self.begin();
+        if let Some((outcome, reason)) = refused {
+            self.refuse(outcome, &reason);
+        }
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -342,6 +332,7 @@ impl<'a> Runner<'a> {
                     Err(panic) => self.lost(&panic.to_string()),
                 },
                 () = gentle.cancelled(), if !self.cancelled => {}
+                () = self.freed.notified() => {}
                 _ = tick.tick() => self.tick(),
             }
         }
@@ -368,18 +359,18 @@ impl<'a> Runner<'a> {
     }
 
     fn start_ready(&mut self) {
-        let limits = [REMOTE, self.shared.engine.jobs.max(1)];
-        for (local, limit) in [(true, limits[1]), (false, limits[0])] {
-            while self.running[usize::from(local)] < limit {
-                let Some(at) = self.schedule.next(local) else {
+        for lane in Lane::ALL {
+            let places = self.places[lane as usize].clone();
+            while let Ok(place) = places.clone().try_acquire_owned() {
+                let Some(at) = self.schedule.next(lane) else {
                     break;
                 };
-                self.start(at);
+                self.start(at, place);
             }
         }
     }
 
-    fn start(&mut self, at: usize) {
+    fn start(&mut self, at: usize, place: OwnedSemaphorePermit) {
         let plan = &self.shared.plan;
         let entry = &plan.stages[at];
         self.started[at] = true;
@@ -414,10 +405,11 @@ impl<'a> Runner<'a> {
                 .map(|stage| stage.effects.clone())
                 .unwrap_or_default(),
             cancel,
+            force: self.cancel.forced().clone(),
             asked: self.cancel.gentle().clone(),
             output,
+            place: WorkPlace::taken(place, self.freed.clone()),
         };
-        self.running[usize::from(is_local(entry.kind))] += 1;
         self.tasks.spawn(stage::run(self.shared.clone(), task));
     }
 
@@ -426,7 +418,6 @@ impl<'a> Runner<'a> {
             end.reason = who(&self.cancel, &end.reason);
         }
         let entry = &self.shared.plan.stages[end.at];
-        self.running[usize::from(is_local(entry.kind))] -= 1;
         let warnings = end.warnings.iter().map(|message| Event::Warning {
             stage: Some(entry.id.clone()),
             message: message.clone(),
@@ -506,10 +497,28 @@ impl<'a> Runner<'a> {
 
     /// Acts on a request to stop: what has not begun never will, but for what runs at the end.
     fn stop(&mut self) {
+        let reason = format!("the run was cancelled by {}", self.cancel.by());
+        self.note_request();
+        self.never_start(Outcome::Cancelled, &reason);
+    }
+
+    /// The run does not begin at all: it was superseded or cancelled while it waited.
+    fn refuse(&mut self, outcome: Outcome, reason: &str) {
+        if outcome == Outcome::Cancelled {
+            self.note_request();
+        }
+        self.refused = Some(outcome);
+        self.never_start(outcome, reason);
+    }
+
+    fn note_request(&mut self) {
         self.cancelled = true;
         let by = self.cancel.by().to_owned();
-        let event = Event::CancelRequested { by: by.clone() };
+        let event = Event::CancelRequested { by };
         self.shared.engine.journal.record(&self.shared.run, event);
+    }
+
+    fn never_start(&mut self, outcome: Outcome, reason: &str) {
         let shared = self.shared.clone();
         let started = self.started.clone();
         let not_begun = self
@@ -517,11 +526,7 @@ impl<'a> Runner<'a> {
             .drain(|at| started[at] || shared.plan.stages[at].is_last());
         for at in not_begun {
             self.started[at] = true;
-            self.conclude(End::new(
-                at,
-                Outcome::Cancelled,
-                format!("the run was cancelled by {by}"),
-            ));
+            self.conclude(End::new(at, outcome, reason));
         }
     }
 
@@ -557,8 +562,6 @@ impl<'a> Runner<'a> {
             (0..self.started.len()).find(|at| self.started[*at] && !self.ended.contains_key(at))
         });
         if let Some(at) = missing {
-            let entry = &self.shared.plan.stages[at];
-            self.running[usize::from(is_local(entry.kind))] -= 1;
             let reason = format!("pipewright itself failed here, please report it: {why}");
             self.conclude(End::new(at, Outcome::Errored, reason));
         }
@@ -593,8 +596,9 @@ impl<'a> Runner<'a> {
             {
                 Outcome::Cancelled
             }
-            Some(worst) => worst,
-            None => Outcome::Skipped,
+            // What follows everything succeeds without anything having been delivered.
+            Some(worst) if worst.is_bad() => worst.max(self.refused.unwrap_or(worst)),
+            worst => self.refused.or(worst).unwrap_or(Outcome::Skipped),
         }
     }
 

@@ -35,6 +35,22 @@ pub enum Decision {
     LeaveOut,
 }
 
+/// By what a stage's start is bounded, beside its edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// It works on this machine.
+    Local,
+    /// The container engine builds for it, and shares its machine among builds by itself.
+    Build,
+    /// It waits for others.
+    Remote,
+}
+
+impl Lane {
+    /// Every lane.
+    pub const ALL: [Self; 3] = [Self::Local, Self::Build, Self::Remote];
+}
+
 /// The state of a run's schedule.
 #[derive(Debug)]
 pub struct Schedule {
@@ -43,10 +59,10 @@ pub struct Schedule {
     waits: Vec<u32>,
     settled: Vec<Option<Settled>>,
     left_out: Vec<bool>,
-    local: Vec<bool>,
+    lanes: Vec<Lane>,
     weight: Vec<u64>,
-    /// Stages that may start, local work and other apart: heaviest first, then in order.
-    ready: [BinaryHeap<Ready>; 2],
+    /// Stages that may start, by lane: heaviest first, then in order.
+    ready: [BinaryHeap<Ready>; Lane::ALL.len()],
     decided: VecDeque<(usize, Decision)>,
     open: usize,
 }
@@ -67,12 +83,11 @@ struct Ready {
 impl Schedule {
     /// A schedule in which nothing has happened yet.
     ///
-    /// `durations` are expected milliseconds by stage; `local` tells which stages are bounded by
-    /// `--jobs`; `left_out` which will not run.
+    /// `durations` are expected milliseconds by stage; `left_out` tells which stages will not run.
     pub fn new(
         graph: Arc<Graph>,
         durations: &[u64],
-        local: &[bool],
+        lanes: &[Lane],
         left_out: impl Fn(usize) -> bool,
     ) -> Self {
         let vertices = graph.vertices();
@@ -83,9 +98,9 @@ impl Schedule {
             waits,
             settled: vec![None; vertices],
             left_out: (0..graph.stages()).map(left_out).collect(),
-            local: local.to_vec(),
+            lanes: lanes.to_vec(),
             weight: weights(&graph, durations),
-            ready: [BinaryHeap::new(), BinaryHeap::new()],
+            ready: Default::default(),
             decided: VecDeque::new(),
             open: graph.stages(),
             graph,
@@ -114,11 +129,9 @@ impl Schedule {
         self.spread(work);
     }
 
-    /// The next stage to start of those whose work is local (`true`) or not.
-    pub fn next(&mut self, local: bool) -> Option<usize> {
-        self.ready[usize::from(local)]
-            .pop()
-            .map(|ready| ready.order.0)
+    /// The next stage of a lane to start.
+    pub fn next(&mut self, lane: Lane) -> Option<usize> {
+        self.ready[lane as usize].pop().map(|ready| ready.order.0)
     }
 
     /// A stage ended.
@@ -219,7 +232,7 @@ impl Schedule {
                             weight: self.weight[at],
                             order: std::cmp::Reverse(at),
                         };
-                        self.ready[usize::from(self.local[at])].push(ready);
+                        self.ready[self.lanes[at] as usize].push(ready);
                         return;
                     }
                 };

@@ -11,13 +11,14 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::groups::{self, Entry};
 use super::output::StageOutput;
+use super::place::WorkPlace;
 use crate::base::{Masks, RunId, StageId};
 use crate::event::{EffectState, Event, Outcome};
 use crate::journal::Journal;
 use crate::pipeline::StageEntry;
 use crate::plan::{Plan, condition};
 use crate::ports::store::Change;
-use crate::stage::{Done, Effects, Failure, StageContext, Values};
+use crate::stage::{Done, Effects, Failure, Leftovers, StageContext, Values};
 
 /// What all stages of a run share.
 pub(super) struct Shared {
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     pub(super) run: RunId,
     pub(super) root: RunId,
     pub(super) tree: PathBuf,
+    pub(super) leftovers: Leftovers,
     /// An earlier process worked on this run.
     pub(super) resumed: bool,
 }
@@ -41,9 +43,13 @@ pub(super) struct Task {
     pub(super) interrupted: bool,
     pub(super) past: Vec<EffectState>,
     pub(super) cancel: CancellationToken,
+    /// Told to those who may not stop half way.
+    pub(super) force: CancellationToken,
     /// Tells that somebody asked the run to stop, also to those who go on.
     pub(super) asked: CancellationToken,
     pub(super) output: Arc<StageOutput>,
+    /// Its place among those at work.
+    pub(super) place: WorkPlace,
 }
 
 /// How a stage ended, with everything the journal needs.
@@ -78,7 +84,10 @@ impl End {
                 changes: Vec::new(),
                 warnings: done.warnings,
             },
-            Err(failure) => Self::new(at, failure.outcome, failure.message),
+            Err(failure) => Self {
+                outputs: failure.outputs,
+                ..Self::new(at, failure.outcome, failure.message)
+            },
         }
     }
 }
@@ -205,7 +214,9 @@ async fn attempt_once(
         resumed: shared.resumed,
         output: &*task.output,
         cancel: cancel.clone(),
+        force: task.force.clone(),
         effects: &effects,
+        leftovers: &shared.leftovers,
         past: &before,
         tree: shared.tree.clone(),
         grace: shared.engine.grace,
@@ -264,10 +275,7 @@ fn timed_out(limit: Duration, message: &str) -> Failure {
     if !rest.is_empty() {
         message.push_str(&format!(": {rest}"));
     }
-    Failure {
-        outcome: Outcome::TimedOut,
-        message,
-    }
+    Failure::timed_out(message)
 }
 
 async fn enter_group(
@@ -285,6 +293,7 @@ async fn enter_group(
             group: group.group.value.clone(),
         };
         journal.record(&shared.run, event);
+        task.place.leave();
     };
     let store = &*shared.engine.world.store;
     let entered = groups::enter(
@@ -299,7 +308,14 @@ async fn enter_group(
     .await;
     let end = |outcome, reason: String| Err(Box::new(End::new(task.at, outcome, reason)));
     match entered {
-        Ok(Entry::Place(place)) => Ok(Some(place)),
+        Ok(Entry::Place(place)) => tokio::select! {
+            biased;
+            () = task.place.take() => Ok(Some(place)),
+            () = task.cancel.cancelled() => {
+                let reason = "cancelled while waiting for others to end";
+                end(Outcome::Cancelled, reason.to_owned())
+            }
+        },
         Ok(Entry::Superseded(reason)) => end(Outcome::Skipped, reason),
         Ok(Entry::Cancelled) => end(
             Outcome::Cancelled,

@@ -140,6 +140,10 @@ pub const CODES: &[Code] = &[
         title: "image without exactly one tag",
     },
     Code {
+        code: "PW0055",
+        title: "scanner that is not pinned",
+    },
+    Code {
         code: "PW0130",
         title: "expression that cannot be read",
     },

@@ -144,9 +144,28 @@ impl Value {
 
     /// The place of a piece of the string's content, as exact as escapes allow.
     pub fn place_of(&self, piece: &str, occurrence: usize) -> Span {
-        match self.raw.match_indices(piece).nth(occurrence) {
-            Some((at, _)) => Span::new(self.span.start + at, self.span.start + at + piece.len()),
-            None => self.span,
+        self.find(piece, occurrence).unwrap_or(self.span)
+    }
+
+    /// The place of a piece of the string's content, if it is written there as it is.
+    pub fn find(&self, piece: &str, occurrence: usize) -> Option<Span> {
+        let (at, _) = self.raw.match_indices(piece).nth(occurrence)?;
+        let start = self.span.start + at;
+        Some(Span::new(start, start + piece.len()))
+    }
+
+    /// A place in the string stretched over a piece of its content that begins there, if the
+    /// piece is written as it is.
+    pub fn stretch(&self, place: Span, piece: &str) -> Span {
+        let rest = place
+            .start
+            .checked_sub(self.span.start)
+            .and_then(|at| self.raw.get(at..));
+        match rest {
+            Some(rest) if rest.starts_with(piece) => {
+                Span::new(place.start, place.start + piece.len())
+            }
+            _ => place,
         }
     }
 }

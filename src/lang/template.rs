@@ -174,10 +174,7 @@ impl Template {
                 break;
             };
             let inner = &rest[at + 2..at + end];
-            let span = Span::new(
-                place.start,
-                (place.start + inner.len() + 3).min(value.span.end.max(place.end)),
-            );
+            let span = value.stretch(place, &rest[at..=at + end]);
             match reference(inner.trim(), binding) {
                 Ok(Found::Name(member)) => plain.push_str(&member),
                 Ok(Found::Reference(reference)) => {

@@ -6,7 +6,7 @@ use super::spec::{NodeSpec, PropSpec, Type};
 use super::suggest::suggest;
 use super::template::is_name;
 use super::{Binding, Node, Template, Value, ValueKind};
-use crate::base::{Applicability, Diagnostic, Span, parse_duration, parse_size};
+use crate::base::{Applicability, Diagnostic, parse_duration, parse_size};
 
 /// Reports everything in which a node and its children differ from a specification.
 pub fn validate(node: &Node, spec: &'static NodeSpec, diagnostics: &mut Vec<Diagnostic>) {
@@ -302,11 +302,9 @@ fn script(node: &Node, value: &Value, diagnostics: &mut Vec<Diagnostic>) {
                     }
                 })
                 .collect();
-            let span = Span::new(
-                place.start,
-                (place.start + inner.len() + 3).min(value.span.end),
-            );
-            diagnostics.push(
+            let whole = &rest[at..=at + end];
+            let span = value.stretch(place, whole);
+            let diagnostic =
                 Diagnostic::error(
                     "PW0033",
                     format!("`${{{inner}}}` is not replaced in a script"),
@@ -316,14 +314,18 @@ fn script(node: &Node, value: &Value, diagnostics: &mut Vec<Diagnostic>) {
                 .note("a value from outside could become a command here")
                 .help(format!(
                     "add `env {variable} \"${{{inner}}}\"` beside the script and write `\"${{{variable}}}\"` in it"
-                ))
-                .fix(
+                ));
+            // Behind escapes it is not known what an edit would replace.
+            diagnostics.push(if span.end - span.start == whole.len() {
+                diagnostic.fix(
                     format!("read it from ${variable}"),
                     Applicability::Unsafe,
                     span,
                     format!("${{{variable}}}"),
-                ),
-            );
+                )
+            } else {
+                diagnostic
+            });
         }
         rest = &rest[at + end + 1..];
     }

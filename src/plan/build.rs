@@ -13,7 +13,7 @@ use crate::lang::Reference;
 use crate::lang::suggest::suggest;
 use crate::pipeline::{ChainOutcome, Input, Pipeline, Project, StageEntry, Trigger};
 use crate::ports::Readers;
-use crate::ports::secrets::{SecretError, SecretSource, Stored, Vault};
+use crate::ports::secrets::{SecretSource, Stored, Vault};
 use crate::stage::Values;
 use crate::stage::common::Concurrency;
 
@@ -230,6 +230,14 @@ impl Plan {
 
     /// Names of the secrets its stages read.
     pub fn secrets(&self) -> BTreeSet<String> {
+        (0..self.stages.len())
+            .filter(|at| !self.left_out.contains_key(at))
+            .flat_map(|at| self.secrets_of(&self.stages[at]))
+            .collect()
+    }
+
+    /// Names of the secrets a stage reads, by itself or for the registries it uses.
+    pub fn secrets_of(&self, stage: &StageEntry) -> BTreeSet<String> {
         let names = RefCell::new(BTreeSet::new());
         let mut registries = BTreeSet::new();
         let mut accounts = BTreeSet::new();
@@ -242,27 +250,22 @@ impl Plan {
                 }
             }
         };
-        for (at, stage) in self.stages.iter().enumerate() {
-            if self.left_out.contains_key(&at) {
-                continue;
+        note(stage.body.templates());
+        for read in stage.body.reads() {
+            use crate::stage::Want;
+            if let Want::Image(image) | Want::Built(image) | Want::Gate(image) = &read.what {
+                registries.extend(self.registry_of(image));
             }
-            note(stage.body.templates());
-            for read in stage.body.reads() {
-                use crate::stage::Want;
-                if let Want::Image(image) | Want::Built(image) | Want::Gate(image) = &read.what {
+        }
+        for template in stage.body.templates() {
+            for reference in template.references() {
+                if let Reference::Image(image, _) = &reference.value {
                     registries.extend(self.registry_of(image));
                 }
             }
-            for template in stage.body.templates() {
-                for reference in template.references() {
-                    if let Reference::Image(image, _) = &reference.value {
-                        registries.extend(self.registry_of(image));
-                    }
-                }
-            }
-            registries.extend(self.registry_of(stage.id.name()));
-            accounts.extend(stage.body.accounts());
         }
+        registries.extend(self.registry_of(stage.id.name()));
+        accounts.extend(stage.body.accounts());
         for name in registries {
             if let Some(registry) = self.decls.registries.get(&name) {
                 note(registry.value.templates());
@@ -314,50 +317,68 @@ impl Plan {
         vars
     }
 
-    /// Fetches the secrets the stages read. Offline, those of this host only.
-    pub async fn fetch(
+    /// Fetches the secrets the stages read.
+    pub async fn fetch(&self, readers: &Readers) -> Result<BTreeMap<String, Secret>, PlanError> {
+        let (secrets, missing) = self.fetch_some(readers, false).await;
+        match missing.into_iter().next() {
+            Some((name, why)) => Err(PlanError::new(
+                format!("secret `{name}`: {why}"),
+                "set it where its declaration says it comes from",
+            )),
+            None => Ok(secrets),
+        }
+    }
+
+    /// Fetches those of the secrets that can be had, and says of the others why they cannot.
+    /// Offline, only those of this host can.
+    pub(super) async fn fetch_some(
         &self,
         readers: &Readers,
         offline: bool,
-    ) -> Result<BTreeMap<String, Secret>, PlanError> {
+    ) -> (BTreeMap<String, Secret>, BTreeMap<String, String>) {
         let mut secrets = BTreeMap::new();
+        let mut missing = BTreeMap::new();
         let mut kept = Vec::new();
         for name in self.secrets() {
             let Some(decl) = self.decls.secrets.get(&name) else {
                 continue;
             };
             match source(&decl.value.from) {
-                Found::Here(source) => {
-                    let secret = readers.secrets.read(&source).await;
-                    secrets.insert(name.clone(), secret.map_err(|error| lacks(&name, &error))?);
+                Found::Here(source) => match readers.secrets.read(&source).await {
+                    Ok(secret) => drop(secrets.insert(name, secret)),
+                    Err(error) => drop(missing.insert(name, error.to_string())),
+                },
+                Found::Kept(_) if offline => {
+                    let why = "the account it is kept in is not asked offline";
+                    missing.insert(name, why.to_owned());
                 }
                 Found::Kept(place) => kept.push((name, place, decl.value.aws.clone())),
                 Found::Written(_) => {}
             }
         }
-        if kept.is_empty() || offline {
-            return Ok(secrets);
+        if kept.is_empty() {
+            return (secrets, missing);
         }
         // What opens the accounts is there by now.
         let vars = self.vars(readers).await;
-        let run = RunId::new(0, 0);
-        let values = self.values(run, readers, vars, secrets.clone(), false);
+        let values = self.values(RunId::new(0, 0), readers, vars, secrets.clone(), false);
         for (name, place, aws) in kept {
             let aws = aws.map(|aws| aws.value).unwrap_or_default();
-            let account = values.account(&aws).await.map_err(|missing| {
-                PlanError::new(
-                    format!("secret `{name}`: {missing}"),
-                    format!("complete the declaration of aws `{aws}`"),
-                )
-            })?;
-            let source = SecretSource::Stored {
-                account: Arc::new(account),
-                place,
+            let secret = match values.account(&aws).await {
+                Ok(account) => {
+                    let account = Arc::new(account);
+                    let source = SecretSource::Stored { account, place };
+                    let secret = readers.secrets.read(&source).await;
+                    secret.map_err(|error| error.to_string())
+                }
+                Err(unknown) => Err(format!("aws `{aws}`: {unknown}")),
             };
-            let secret = readers.secrets.read(&source).await;
-            secrets.insert(name.clone(), secret.map_err(|error| lacks(&name, &error))?);
+            match secret {
+                Ok(secret) => drop(secrets.insert(name, secret)),
+                Err(why) => drop(missing.insert(name, why)),
+            }
         }
-        Ok(secrets)
+        (secrets, missing)
     }
 
     /// The values its references stand for.
@@ -433,14 +454,6 @@ fn source(from: &VarSource) -> Found {
             version_id: kept.version_id.clone(),
         }),
     }
-}
-
-fn lacks(name: &str, error: &SecretError) -> PlanError {
-    let help = match error {
-        SecretError::Cloud(_) => "check the declaration of the account it is kept in",
-        _ => "set it where its declaration says it comes from",
-    };
-    PlanError::new(format!("secret `{name}`: {error}"), help)
 }
 
 /// Pipelines that a run of `pipeline` with `outcome` starts, in order of their names.

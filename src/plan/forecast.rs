@@ -6,10 +6,11 @@ use globset::{GlobBuilder, GlobMatcher};
 use super::build::{Plan, PlanError};
 use super::graph::{Vertex, Why};
 use super::types::Types;
-use crate::base::{Masks, RunId};
+use crate::base::{Masks, RunId, StageId};
 use crate::event::Outcome;
 use crate::lang::{Reference, expr};
 use crate::ports::Readers;
+use crate::ports::store::LAST_SUCCESS;
 use crate::stage::{Forecast, PlanContext, Values, Verdict, When};
 
 /// A plan with what each of its stages would do.
@@ -17,6 +18,19 @@ use crate::stage::{Forecast, PlanContext, Values, Verdict, When};
 pub struct Forecasts {
     /// The stages, in declaration order.
     pub stages: Vec<Planned>,
+    /// Secrets that a run needs and that cannot be had here.
+    pub missing: Vec<MissingSecret>,
+}
+
+/// A secret that cannot be had where the plan is made.
+#[derive(Clone, Debug)]
+pub struct MissingSecret {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub why: String,
+    /// Stages that need it.
+    pub stages: Vec<StageId>,
 }
 
 /// What one stage would do.
@@ -33,11 +47,20 @@ pub async fn forecast(
     offline: bool,
 ) -> Result<Forecasts, PlanError> {
     let vars = plan.vars(readers).await;
-    // Without its secrets a plan still shows most of what it would do.
-    let secrets = plan.fetch(readers, offline).await?;
+    // A plan is made where the secrets of a run are not; it still shows most of what it would do.
+    let (secrets, absent) = plan.fetch_some(readers, offline).await;
+    let mut missing: Vec<MissingSecret> = absent
+        .into_iter()
+        .map(|(name, why)| MissingSecret {
+            name,
+            why,
+            stages: Vec::new(),
+        })
+        .collect();
     let masks = Masks::with_late(secrets.values(), readers.late.clone());
     let values = plan.values(RunId::new(0, 0), readers, vars, secrets, offline);
     let tree = plan.tree(readers).await?;
+    let places = plan.index();
     let mut forecasts: Vec<Option<Forecast>> = vec![None; plan.stages.len()];
     for at in plan.graph.order() {
         let stage = &plan.stages[at];
@@ -53,7 +76,8 @@ pub async fn forecast(
                         tree: tree.clone(),
                         offline,
                     };
-                    stage.body.forecast(&cx).await
+                    let forecast = stage.body.forecast(&cx).await;
+                    without(plan, at, &mut missing, forecast)
                 }
             },
         };
@@ -75,7 +99,37 @@ pub async fn forecast(
             ),
         })
         .collect();
-    Ok(Forecasts { stages })
+    for secret in &mut missing {
+        secret.why = masks.mask(&secret.why);
+        secret.stages.sort_by_key(|id| places.get(id).copied());
+    }
+    Ok(Forecasts { stages, missing })
+}
+
+/// What a stage would do if it had the secrets that are missing here: what it found without them
+/// is no failure of a run.
+fn without(
+    plan: &Plan,
+    at: usize,
+    missing: &mut [MissingSecret],
+    mut forecast: Forecast,
+) -> Forecast {
+    if missing.is_empty() {
+        return forecast;
+    }
+    let stage = &plan.stages[at];
+    let reads = plan.secrets_of(stage);
+    for secret in missing.iter_mut().filter(|it| reads.contains(&it.name)) {
+        secret.stages.push(stage.id.clone());
+        let why = format!("secret `{}` is missing here", secret.name);
+        if forecast.verdict == Verdict::Fail {
+            forecast.verdict = Verdict::Unknown;
+            forecast.reason = why;
+        } else if !forecast.reason.contains(&why) {
+            forecast.reason = format!("{}; {why}", forecast.reason);
+        }
+    }
+    forecast
 }
 
 /// A diff may show lines of somebody's file, and a refusal words of somebody's server.
@@ -97,20 +151,32 @@ fn masked(masks: &Masks, forecast: Forecast) -> Forecast {
 /// What follows from the stages it waits for, without asking it.
 fn before(plan: &Plan, forecasts: &[Option<Forecast>], at: usize) -> Option<Forecast> {
     for (from, why) in plan.graph.awaited(at) {
-        let Vertex::Stage(from) = plan.graph.vertex(from) else {
-            continue;
-        };
-        let verdict = forecasts[*from].as_ref().map(|forecast| forecast.verdict);
-        let id = &plan.stages[*from].id;
         let strict = matches!(
             why,
             Why::Data(_) | Why::Gate | Why::Needs { propagate: true }
         );
-        if strict && verdict == Some(Verdict::Skip) {
+        if strict && let Some(at) = skipped_of(plan, forecasts, from) {
+            let id = &plan.stages[at].id;
             return Some(Forecast::new(Verdict::Skip, format!("{id} is skipped")));
         }
     }
     None
+}
+
+/// The first stage that is skipped, of one or of "all of these".
+fn skipped_of(plan: &Plan, forecasts: &[Option<Forecast>], vertex: usize) -> Option<usize> {
+    match plan.graph.vertex(vertex) {
+        Vertex::Stage(at) => {
+            let verdict = forecasts[*at].as_ref()?.verdict;
+            (verdict == Verdict::Skip).then_some(*at)
+        }
+        // All of them are above whoever waits, so this ends.
+        Vertex::All(_) => plan
+            .graph
+            .awaited(vertex)
+            .filter_map(|(part, _)| skipped_of(plan, forecasts, part))
+            .min(),
+    }
 }
 
 /// Why a stage is skipped, if it is.
@@ -187,7 +253,7 @@ async fn changed(when: &When, plan: &Plan, readers: &Readers) -> Result<(), Stri
         plan.pipeline,
         commit.branch.as_deref().unwrap_or(&commit.reference)
     );
-    let last = readers.store.fact("last-success", &key).ok().flatten();
+    let last = readers.store.fact(LAST_SUCCESS, &key).ok().flatten();
     let before = match &plan.origin.cause {
         crate::event::Trigger::Push { before } => before.clone(),
         _ => None,

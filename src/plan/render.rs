@@ -74,12 +74,32 @@ pub fn text(plan: &Plan, forecasts: &Forecasts, chained: &[&str]) -> String {
         })
         .collect();
     out.push('\n');
-    if effects.is_empty() {
+    let unknown = plan
+        .stages
+        .iter()
+        .zip(&forecasts.stages)
+        .any(|(stage, planned)| {
+            stage.kind.effect && planned.forecast.verdict.as_str() == "unknown"
+        });
+    if effects.is_empty() && unknown {
+        out.push_str("what would change outside is not known\n");
+    } else if effects.is_empty() {
         out.push_str("nothing outside would change\n");
     } else {
         out.push_str("would change:\n");
         for (stage, effect) in effects {
             let _ = writeln!(out, "  {stage:<width$}  {effect}");
+        }
+    }
+    if !forecasts.missing.is_empty() {
+        out.push_str("a run needs, and has not here:\n");
+        for secret in &forecasts.missing {
+            let stages: Vec<&str> = secret.stages.iter().map(|id| id.as_str()).collect();
+            let _ = write!(out, "  secret {}  {}", secret.name, secret.why);
+            let _ = match stages.as_slice() {
+                [] => writeln!(out),
+                stages => writeln!(out, " ({})", stages.join(", ")),
+            };
         }
     }
     if !chained.is_empty() {
@@ -144,12 +164,23 @@ pub fn json(plan: &Plan, forecasts: Option<&Forecasts>, chained: &[&str]) -> ser
             value
         })
         .collect();
-    serde_json::json!({
+    let mut value = serde_json::json!({
         "pipeline": plan.pipeline,
         "commit": plan.origin.commit,
         "stages": stages,
         "chained": chained,
-    })
+    });
+    if let Some(forecasts) = forecasts {
+        let missing = forecasts.missing.iter().map(|secret| {
+            serde_json::json!({
+                "secret": secret.name,
+                "why": secret.why,
+                "stages": secret.stages,
+            })
+        });
+        value["missing"] = missing.collect();
+    }
+    value
 }
 
 /// Graphviz.

@@ -19,9 +19,21 @@ pub enum EngineError {
     Unreachable {
         /// The address tried.
         address: String,
+        /// The engine's name in the pipeline; none for the local one.
+        name: Option<String>,
         /// What the transport said.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What should lead to an engine does not.
+    #[error("engine `{name}` cannot be reached by its address \"{address}\": {message}")]
+    BadAddress {
+        /// The engine's name in the pipeline.
+        name: String,
+        /// Its address.
+        address: String,
+        /// What is wrong with it.
+        message: String,
     },
     /// The thing named does not exist.
     #[error("{what} does not exist on the engine")]

@@ -3,9 +3,11 @@
 //! Reading and writing traits are apart. A plan gets [`Readers`], so that it cannot change
 //! anything; a run gets the whole [`World`].
 
+pub mod advisories;
 pub mod clock;
 pub mod cloud;
 pub mod engine;
+pub mod engines;
 pub mod files;
 pub mod notifier;
 pub mod process;
@@ -20,6 +22,8 @@ pub mod workspace;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::base::LateSecrets;
 
 /// Where work reports what it does while it does it.
@@ -29,6 +33,12 @@ use crate::base::LateSecrets;
 pub trait Output: Send + Sync {
     /// Appends raw bytes to the log of the work at hand.
     fn log(&self, bytes: &[u8]);
+
+    /// Appends raw bytes that the receiver may keep instead of copying them. Worth it for large
+    /// pieces only: they are counted by what they hold, not by the memory behind them.
+    fn log_shared(&self, bytes: Bytes) {
+        self.log(&bytes);
+    }
 
     /// Tells how far a part of the work is. May be dropped under load.
     fn progress(&self, progress: Progress);
@@ -87,8 +97,10 @@ pub struct Readers {
     pub clock: Arc<dyn clock::Clock>,
     /// The repository that holds the pipelines and the sources.
     pub workspace: Arc<dyn workspace::WorkspaceReader>,
-    /// The container engine's images and containers.
+    /// The local container engine's images and containers.
     pub engine: Arc<dyn engine::EngineReader>,
+    /// Other container engines, by name and address.
+    pub engines: Arc<dyn engines::EngineReaders>,
     /// Image registries.
     pub registry: Arc<dyn registry::RegistryReader>,
     /// Manifest repositories.
@@ -112,8 +124,10 @@ pub struct World {
     pub readers: Readers,
     /// Checkouts of the source repository.
     pub workspace: Arc<dyn workspace::Workspace>,
-    /// The container engine.
+    /// The local container engine.
     pub engine: Arc<dyn engine::Engine>,
+    /// Other container engines, by name and address.
+    pub engines: Arc<dyn engines::Engines>,
     /// Image registries.
     pub registry: Arc<dyn registry::Registry>,
     /// Manifest repositories.

@@ -153,6 +153,15 @@ pub struct Manifest {
     pub bytes: Vec<u8>,
 }
 
+/// What refers to a manifest: a signature, a bill of materials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Referrer {
+    /// Digest of its own manifest.
+    pub digest: Digest,
+    /// What it is, as a media type.
+    pub artifact_type: String,
+}
+
 /// Looks at registries. Retries what is worth retrying by itself.
 #[async_trait]
 pub trait RegistryReader: Send + Sync {
@@ -179,6 +188,15 @@ pub trait RegistryReader: Send + Sync {
         repository: &str,
         digest: &Digest,
     ) -> Result<Option<Vec<u8>>, RegistryError>;
+
+    /// What refers to a manifest; `None` if the registry keeps no list of that, so that those who
+    /// attach something keep one under a tag.
+    async fn referrers(
+        &self,
+        target: &Target,
+        repository: &str,
+        subject: &Digest,
+    ) -> Result<Option<Vec<Referrer>>, RegistryError>;
 
     /// All tags of a repository, in the registry's order; empty if the repository is absent.
     async fn tags(&self, target: &Target, repository: &str) -> Result<Vec<String>, RegistryError>;

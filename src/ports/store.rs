@@ -3,6 +3,8 @@
 //! Bytes in, bytes out: what an event means is not the store's business. Two processes may use
 //! one state directory at the same time.
 
+use bytes::Bytes;
+
 use crate::base::{RunId, Timestamp};
 
 /// What can go wrong with the store.
@@ -76,6 +78,38 @@ pub struct RunRow {
     pub root: RunId,
 }
 
+/// The scope of facts that tell at which commit a pipeline last succeeded, by `pipeline branch`.
+pub const LAST_SUCCESS: &str = "last-success";
+
+/// What to keep. A run is forgotten if any limit says so.
+///
+/// Never forgotten: a run that has not ended or is held, one that such a run was chained from,
+/// and, unless `successes` is 0, the newest success of each pipeline on each branch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Forget runs that were created before.
+    pub before: Option<Timestamp>,
+    /// Keep at most so many runs.
+    pub runs: Option<usize>,
+    /// Keep at most so many bytes of events and logs.
+    pub bytes: Option<u64>,
+    /// So many newest successes of each pipeline stay in any case.
+    pub successes: usize,
+    /// Only say what would be forgotten.
+    pub dry: bool,
+}
+
+/// What was forgotten, or would be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Runs, oldest first.
+    pub runs: Vec<RunId>,
+    /// Bytes of what they left.
+    pub bytes: u64,
+    /// Caches that nobody used.
+    pub caches: usize,
+}
+
 /// Reads the store.
 pub trait StoreReader: Send + Sync {
     /// Events of a run with `seq` greater than `after`, oldest first, at most `limit`.
@@ -124,6 +158,11 @@ pub trait Hold: Send + Sync {}
 pub trait LogWriter: Send {
     /// Appends masked bytes.
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// The same for bytes that may be kept until they are written, instead of copied.
+    fn write_shared(&mut self, bytes: &Bytes) -> Result<(), StoreError> {
+        self.write(bytes)
+    }
 
     /// Makes everything written so far readable by others.
     fn flush(&mut self) -> Result<(), StoreError>;

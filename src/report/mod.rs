@@ -5,6 +5,7 @@
 //! fails a run.
 
 mod critical;
+mod flood;
 mod frame;
 mod json;
 mod junit;

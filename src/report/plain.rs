@@ -6,11 +6,14 @@
 use std::collections::HashMap;
 use std::io::Write;
 
+use bytes::Bytes;
+
+use super::flood::{Ended, Flood};
 use super::json::unfinished;
 use super::sink::Sink;
 use super::style::{Style, Tone};
 use super::{Now, Reporter, Signal, text};
-use crate::base::{RunId, StageId, Timestamp, human_duration};
+use crate::base::{RunId, StageId, Timestamp, human_bytes, human_duration};
 use crate::event::{Event, Outcome, Recorded, RunCreated};
 
 /// A line longer than this is split.
@@ -39,6 +42,7 @@ struct Run {
 struct Open {
     partial: Vec<u8>,
     started: Option<Timestamp>,
+    flood: Flood,
 }
 
 impl Plain {
@@ -61,14 +65,36 @@ impl Plain {
         self
     }
 
+    /// Takes in a piece of output and writes it, unless its stage prints too much.
+    fn log(&mut self, run: &RunId, stage: &StageId, bytes: &Bytes) {
+        let open = self.open.entry((run.clone(), stage.clone())).or_default();
+        if open.flood.admits(&mut open.partial, bytes) {
+            self.lines(run, stage, bytes);
+        }
+    }
+
+    /// Writes what a stage printed last before it calmed down.
+    fn after_flood(&mut self, run: &RunId, stage: &StageId, ended: &Ended) {
+        if ended.left_out > 0 {
+            let line = format!(
+                "… {} not shown; `pipewright logs {} {stage}` has everything",
+                human_bytes(ended.left_out),
+                run.short()
+            );
+            let line = self.style.paint(Tone::Dim, &line).into_owned();
+            self.stage_line(run, stage, None, &line);
+        }
+        self.lines(run, stage, &ended.tail);
+    }
+
     /// Writes the whole lines of a piece of output and keeps the rest.
     ///
     /// Stages may print faster than anything else here runs, so the lines of a piece are put
     /// together first and written at once, and what is plain text is looked at as a whole.
-    fn log(&mut self, run: &RunId, stage: &StageId, bytes: &[u8]) {
+    fn lines(&mut self, run: &RunId, stage: &StageId, bytes: &[u8]) {
         let key = (run.clone(), stage.clone());
         let mut partial = std::mem::take(&mut self.open.entry(key.clone()).or_default().partial);
-        let prefix = self.prefix(run, stage);
+        let head = format!("{}{} ", self.time(None), self.prefix(run, stage));
         let mut page = std::mem::take(&mut self.page);
         let plain = text::is_plain_log(bytes);
         let mut rest = bytes;
@@ -79,7 +105,7 @@ impl Plain {
             if piece.len() > room {
                 partial.extend_from_slice(&rest[..room]);
                 let begun = partial.split_off(partial.len() - unfinished(&partial));
-                self.line(&mut page, &prefix, &partial, false);
+                self.line(&mut page, &head, &partial);
                 partial = begun;
                 rest = &rest[room..];
                 continue;
@@ -88,12 +114,15 @@ impl Plain {
                 partial.extend_from_slice(piece);
                 break;
             };
-            if partial.is_empty() {
-                self.line(&mut page, &prefix, piece, plain);
-            } else {
+            if !partial.is_empty() {
                 partial.extend_from_slice(piece);
-                self.line(&mut page, &prefix, &partial, false);
+                self.line(&mut page, &head, &partial);
                 partial.clear();
+            } else if plain && piece.last().is_some_and(u8::is_ascii_graphic) {
+                page.extend_from_slice(head.as_bytes());
+                page.extend_from_slice(&rest[..=end]);
+            } else {
+                self.line(&mut page, &head, piece);
             }
             rest = &rest[end + 1..];
         }
@@ -103,19 +132,15 @@ impl Plain {
         self.open.entry(key).or_default().partial = partial;
     }
 
-    /// Adds a line of output to a page. `plain`: it holds nothing that would have to be cleaned.
-    fn line(&self, page: &mut Vec<u8>, prefix: &str, line: &[u8], plain: bool) {
-        page.extend_from_slice(self.time(None).as_bytes());
-        page.extend_from_slice(prefix.as_bytes());
-        let start = page.len();
-        page.push(b' ');
-        if plain {
-            page.extend_from_slice(line);
-        } else {
-            let line = String::from_utf8_lossy(line);
-            let line = text::clean_log(&line, self.style.has_colour());
-            page.extend_from_slice(line.trim_end().as_bytes());
-        }
+    /// Adds a line of output, made safe to show, to a page. `head` is what it begins with, up to
+    /// the blank before the text.
+    fn line(&self, page: &mut Vec<u8>, head: &str, line: &[u8]) {
+        page.extend_from_slice(head.as_bytes());
+        // Of the head only the blank goes.
+        let start = page.len() - 1;
+        let line = String::from_utf8_lossy(line);
+        let line = text::clean_log(&line, self.style.has_colour());
+        page.extend_from_slice(line.trim_end().as_bytes());
         let end = start + page[start..].trim_ascii_end().len();
         page.truncate(end);
         page.push(b'\n');
@@ -154,12 +179,17 @@ impl Plain {
     }
 
     fn end_of(&mut self, run: &RunId, stage: &StageId) -> Open {
+        let open = self.open.get_mut(&(run.clone(), stage.clone()));
+        if let Some(ended) = open.and_then(|open| open.flood.end()) {
+            self.after_flood(run, stage, &ended);
+        }
         let open = self.open.remove(&(run.clone(), stage.clone()));
         let mut open = open.unwrap_or_default();
         if !open.partial.is_empty() {
             let mut page = Vec::new();
             let partial = std::mem::take(&mut open.partial);
-            self.line(&mut page, &self.prefix(run, stage), &partial, false);
+            let head = format!("{}{} ", self.time(None), self.prefix(run, stage));
+            self.line(&mut page, &head, &partial);
             self.sink.put(&page);
         }
         open
@@ -327,6 +357,13 @@ impl Reporter for Plain {
     }
 
     fn tick(&mut self) {
+        let calm = self.open.iter_mut();
+        let calm = calm.filter_map(|(place, open)| Some((place.clone(), open.flood.tick()?)));
+        let mut calm: Vec<_> = calm.collect();
+        calm.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for ((run, stage), ended) in calm {
+            self.after_flood(&run, &stage, &ended);
+        }
         self.sink.flush();
     }
 
@@ -459,6 +496,24 @@ run NEXT of deploy-stage at 1a2b3c4 (main): 1 stage, chained from run FIRST
         assert_eq!(page.take().lines().count(), 1);
         plain.finish();
         assert_eq!(page.take(), "");
+    }
+
+    #[test]
+    fn the_middle_of_a_flood_is_left_out_and_said() {
+        let (mut plain, page) = plain();
+        let story = Story::new("release", &["run.x"]);
+        let piece = b"a line of many\n".repeat(1 << 10);
+        for _ in 0..2_000 {
+            plain.signal(&story.log("run.x", &piece));
+        }
+        plain.signal(&story.log("run.x", b"the last line\n"));
+        plain.finish();
+        let text = page.take();
+        let note: Vec<&str> = text.lines().filter(|line| line.contains('…')).collect();
+        let hint = format!("`pipewright logs {} run.x` has", story.run.short());
+        assert!(note.len() == 1 && note[0].contains(&hint), "{note:?}");
+        assert!(text.ends_with("\n[run.x] a line of many\n[run.x] the last line\n"));
+        assert!(text.lines().all(|line| line.starts_with("[run.x] ")));
     }
 
     #[test]

@@ -24,6 +24,38 @@ pub enum PackageKind {
     Maven,
 }
 
+impl PackageKind {
+    /// The kind of a package URL.
+    pub fn of_purl(purl: &str) -> Option<Self> {
+        let (kind, _) = purl.strip_prefix("pkg:")?.split_once('/')?;
+        Some(match kind.to_ascii_lowercase().as_str() {
+            "deb" => Self::Deb,
+            "apk" => Self::Apk,
+            "rpm" => Self::Rpm,
+            "cargo" => Self::Cargo,
+            "npm" => Self::Npm,
+            "pypi" => Self::Pypi,
+            "golang" => Self::Golang,
+            "maven" => Self::Maven,
+            _ => return None,
+        })
+    }
+
+    /// The word of its package URLs: `deb`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Deb => "deb",
+            Self::Apk => "apk",
+            Self::Rpm => "rpm",
+            Self::Cargo => "cargo",
+            Self::Npm => "npm",
+            Self::Pypi => "pypi",
+            Self::Golang => "golang",
+            Self::Maven => "maven",
+        }
+    }
+}
+
 /// One installed package.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Package {
@@ -41,6 +73,10 @@ pub struct Package {
     /// source packages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// The package of the distribution that installed it, for a package of a language. Its fixes
+    /// come with the distribution, under the distribution's own version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// SPDX licence expressions or names, as declared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub licenses: Vec<String>,
@@ -63,7 +99,7 @@ pub struct Source {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Location {
     /// Path from the root of the image, without a leading slash. A file within an archive follows
-    /// after `!`: `app.jar!lib/a.jar`.
+    /// after `!`: `app.jar!lib/a.jar`. Empty if only the layer is known.
     pub path: String,
     /// Digest of the uncompressed layer (`sha256:…`), if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

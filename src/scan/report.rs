@@ -1,7 +1,11 @@
 //! The one report that every scanner yields and everything shown is derived from.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use serde::{Deserialize, Serialize};
 
+use super::gate::Judged;
 use super::package::{Distro, Location, PackageKind, Uncovered};
 use crate::base::Timestamp;
 
@@ -33,6 +37,27 @@ impl Rating {
         Self::Low,
         Self::Unknown,
     ];
+
+    /// The rating of a CVSS base score in tenths.
+    pub fn of_score(tenths: u8) -> Self {
+        match tenths {
+            90.. => Self::Critical,
+            70.. => Self::High,
+            40.. => Self::Medium,
+            _ => Self::Low,
+        }
+    }
+
+    /// The rating a scanner or database names, whatever its case.
+    pub fn of_word(word: &str) -> Self {
+        match word.to_ascii_lowercase().as_str() {
+            "critical" => Self::Critical,
+            "high" | "important" => Self::High,
+            "medium" | "moderate" => Self::Medium,
+            "low" | "negligible" | "none" => Self::Low,
+            _ => Self::Unknown,
+        }
+    }
 
     /// `critical`, as it is written in files.
     pub fn word(self) -> &'static str {
@@ -81,6 +106,24 @@ pub struct Advisory {
 }
 
 impl Advisory {
+    /// A problem by its ids: the first CVE names it, else the first id.
+    pub fn of_ids(ids: impl IntoIterator<Item = String>) -> Self {
+        let mut ids: Vec<String> = ids.into_iter().filter(|id| !id.is_empty()).collect();
+        let first = ids.iter().position(|id| id.starts_with("CVE-"));
+        let id = match ids.is_empty() {
+            true => String::new(),
+            false => ids.remove(first.unwrap_or(0)),
+        };
+        ids.sort();
+        ids.dedup();
+        ids.retain(|alias| *alias != id);
+        Self {
+            id,
+            aliases: ids,
+            ..Self::default()
+        }
+    }
+
     /// Whether an id names this problem, whatever its case.
     pub fn is(&self, id: &str) -> bool {
         std::iter::once(&self.id)
@@ -94,6 +137,15 @@ impl Advisory {
             .first()
             .map_or(Rating::Unknown, |severity| severity.rating)
     }
+}
+
+/// Whether an id names one problem. The advisory of a distribution or vendor may be about several, so
+/// that sharing one says little.
+pub(super) fn is_of_one_problem(id: &str) -> bool {
+    let id = id.trim().to_ascii_uppercase();
+    ["CVE-", "GHSA-", "GO-", "PYSEC-", "RUSTSEC-"]
+        .iter()
+        .any(|prefix| id.starts_with(prefix))
 }
 
 /// One problem in one package.
@@ -117,9 +169,44 @@ pub struct Finding {
     /// The lowest version after the installed one without the problem, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fixed: Option<String>,
+    /// How its maker deals with it, if the scanner tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
     /// Where the package is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub locations: Vec<Location>,
+}
+
+/// How the maker of a package deals with a problem in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// There is a version without it.
+    Fixed,
+    /// It is there, and nothing more is said.
+    Affected,
+    /// Whether it is there is being looked into.
+    UnderInvestigation,
+    /// It will be fixed later.
+    FixDeferred,
+    /// It will not be fixed.
+    WillNotFix,
+    /// Nothing is fixed in this release any more.
+    EndOfLife,
+}
+
+impl Status {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Affected => "no fix yet",
+            Self::UnderInvestigation => "under investigation",
+            Self::FixDeferred => "fix deferred",
+            Self::WillNotFix => "will not be fixed",
+            Self::EndOfLife => "end of life",
+        }
+    }
 }
 
 /// The program that looked.
@@ -176,6 +263,12 @@ pub struct Report {
     /// What the image has and the scanner did not read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uncovered: Vec<Uncovered>,
+    /// What else is worth saying, such as that the distribution gets no more fixes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+    /// What the gate of the pipeline made of it, if one judged it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<Judged>,
 }
 
 impl Finding {
@@ -192,8 +285,34 @@ impl Finding {
             kind: None,
             purl: None,
             fixed: None,
+            status: None,
             locations: Vec::new(),
         }
+    }
+}
+
+impl Finding {
+    /// Takes in what another finding of the same problem in the same package says.
+    fn absorb(&mut self, other: Self) {
+        for location in other.locations {
+            if !self.locations.contains(&location) {
+                self.locations.push(location);
+            }
+        }
+        for alias in other.advisory.aliases {
+            if let Err(at) = self.advisory.aliases.binary_search(&alias) {
+                self.advisory.aliases.insert(at, alias);
+            }
+        }
+        for severity in other.advisory.severities {
+            if !self.advisory.severities.contains(&severity) {
+                self.advisory.severities.push(severity);
+            }
+        }
+        self.rating = self.rating.max(other.rating);
+        self.fixed = self.fixed.take().or(other.fixed);
+        self.status = self.status.or(other.status);
+        self.purl = self.purl.take().or(other.purl);
     }
 }
 
@@ -212,6 +331,8 @@ impl Report {
             packages: 0,
             findings: Vec::new(),
             uncovered: Vec::new(),
+            remarks: Vec::new(),
+            judged: None,
         }
     }
 
@@ -221,6 +342,48 @@ impl Report {
             .iter()
             .filter(|finding| finding.rating == rating)
             .count()
+    }
+
+    /// Makes one finding of those that name the same problem in the same package at several places,
+    /// and puts findings into their order.
+    pub fn settle(&mut self) {
+        let key = |finding: &Finding| {
+            (
+                finding.advisory.id.clone(),
+                finding.package.clone(),
+                finding.version.clone(),
+                finding.kind,
+            )
+        };
+        let mut known: HashMap<_, usize> = HashMap::new();
+        let mut settled: Vec<Finding> = Vec::with_capacity(self.findings.len());
+        for finding in std::mem::take(&mut self.findings) {
+            match known.entry(key(&finding)) {
+                Entry::Vacant(place) => {
+                    place.insert(settled.len());
+                    settled.push(finding);
+                }
+                Entry::Occupied(place) => settled[*place.get()].absorb(finding),
+            }
+        }
+        self.findings = settled;
+        self.sort();
+    }
+
+    /// Notes that a scanner which lists packages saw none, although there is a distribution: silence
+    /// about packages it did not see is no safety.
+    pub fn doubt_emptiness(&mut self) {
+        let Some(distro) = self.distro.as_ref().filter(|_| self.packages == 0) else {
+            return;
+        };
+        self.uncovered.push(Uncovered {
+            what: format!("packages of {}", distro.name),
+            location: Location {
+                path: String::new(),
+                layer: None,
+            },
+            why: "the image has a distribution, but no package was found in it".to_owned(),
+        });
     }
 
     /// Puts findings into their order.

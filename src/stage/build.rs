@@ -8,11 +8,12 @@ use async_trait::async_trait;
 
 use super::context::INPUTS_LABEL;
 use super::found::{Found, in_registry, resolved, short};
+use super::uses::{USES, Uses};
 use super::{
     CheckContext, Done, Failure, Forecast, ImageFacts, Kind, Lowering, Missing, PlanContext, Read,
-    Stage, StageContext, Values, Verdict, Want,
+    Stage, StageContext, Values, Verdict,
 };
-use crate::base::{Diagnostic, Digest, Spanned, StageId, human_bytes};
+use crate::base::{Diagnostic, Digest, Spanned, human_bytes};
 use crate::decl;
 use crate::formats::dockerfile;
 use crate::lang::Template;
@@ -21,13 +22,6 @@ use crate::ports::Readers;
 use crate::ports::engine::{BuildRequest, ContextFacts, EngineError, EngineReader};
 use crate::stage_children;
 
-pub(super) const USES: NodeSpec = NodeSpec {
-    args: Args::some(Type::Stage, "stage"),
-    ..NodeSpec::new(
-        "uses",
-        "Stages whose `produces` files are laid over the working directory or build context.",
-    )
-};
 const CONTEXT: NodeSpec = NodeSpec::field(
     "context",
     Type::Path,
@@ -114,7 +108,7 @@ pub const KIND: Kind = Kind {
 #[derive(Debug)]
 struct Build {
     image: Spanned<String>,
-    uses: Vec<Spanned<StageId>>,
+    uses: Uses,
     context: Option<Template>,
     dockerfile: Option<Template>,
     target: Option<Template>,
@@ -129,7 +123,7 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
     let node = cx.node;
     Arc::new(Build {
         image: Spanned::new(cx.member.to_owned(), node.head()),
-        uses: stages_used(cx),
+        uses: Uses::lower(cx),
         context: cx.child_template(node, "context"),
         dockerfile: cx.child_template(node, "dockerfile"),
         target: cx.child_template(node, "target"),
@@ -141,19 +135,6 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
             .child("cache")
             .map(|cache| cache.prop("from").map(|value| cx.template(value))),
     })
-}
-
-pub(super) fn stages_used(cx: &Lowering<'_>) -> Vec<Spanned<StageId>> {
-    cx.node
-        .child("uses")
-        .map(|uses| {
-            uses.args
-                .iter()
-                .filter_map(|value| cx.name(value))
-                .map(|name| name.map(|name| StageId::from(name.as_str())))
-                .collect()
-        })
-        .unwrap_or_default()
 }
 
 /// What is to be built, with everything resolved but the secrets.
@@ -411,14 +392,7 @@ async fn all(
 #[async_trait]
 impl Stage for Build {
     fn reads(&self) -> Vec<Read> {
-        self.uses
-            .iter()
-            .map(|stage| Read {
-                what: Want::Files(stage.value.clone()),
-                span: stage.span,
-                optional: false,
-            })
-            .collect()
+        self.uses.reads()
     }
 
     fn templates(&self) -> Vec<&Template> {
@@ -451,7 +425,7 @@ impl Stage for Build {
         if let Some(stage) = self.uses.first() {
             let later = Missing::Later {
                 reference: "the build context".to_owned(),
-                stage: stage.value.clone(),
+                stage: stage.clone(),
             };
             return Forecast::missing(&later);
         }
@@ -499,12 +473,7 @@ impl Stage for Build {
                 .workspace
                 .scratch(cx.run.as_str(), &cx.stage.file_name(), Some(&cx.tree))
                 .await?;
-            for stage in &self.uses {
-                world
-                    .workspace
-                    .restore(cx.run.as_str(), &stage.value.file_name(), &scratch.path)
-                    .await?;
-            }
+            self.uses.restore(cx, &scratch).await?;
             Some(scratch)
         };
         let tree = scratch.as_ref().map_or(&cx.tree, |scratch| &scratch.path);

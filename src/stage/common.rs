@@ -294,8 +294,11 @@ fn parse_expr(
     diagnostics: &mut Vec<crate::base::Diagnostic>,
 ) -> Option<expr::Expr> {
     let text = value.as_str()?;
-    let offset = value.place_of(text, 0).start;
-    match expr::parse(source, offset, text) {
+    let place = match value.find(text, 0) {
+        Some(span) => expr::Place::At(span.start),
+        None => expr::Place::Within(value.span),
+    };
+    match expr::parse(source, place, text) {
         Ok(expr) => Some(expr),
         Err(problems) => {
             diagnostics.extend(problems);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::{Missing, Values};
+use super::{Leftovers, Missing, Values};
 use crate::base::{RunId, StageId};
 use crate::event::{EffectState, Outcome};
 use crate::ports::cloud::CloudError;
@@ -84,39 +84,49 @@ pub struct Failure {
     pub outcome: Outcome,
     /// Why, in a sentence.
     pub message: String,
+    /// What it leaves to others all the same, such as the report that says why.
+    pub outputs: BTreeMap<String, String>,
 }
 
 impl Failure {
+    fn new(outcome: Outcome, message: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            message: message.into(),
+            outputs: BTreeMap::new(),
+        }
+    }
+
     /// The work said no.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self {
-            outcome: Outcome::Failed,
-            message: message.into(),
-        }
+        Self::new(Outcome::Failed, message)
     }
 
     /// The infrastructure said no.
     pub fn errored(message: impl Into<String>) -> Self {
-        Self {
-            outcome: Outcome::Errored,
-            message: message.into(),
-        }
+        Self::new(Outcome::Errored, message)
     }
 
     /// It was skipped after all.
     pub fn skipped(message: impl Into<String>) -> Self {
-        Self {
-            outcome: Outcome::Skipped,
-            message: message.into(),
-        }
+        Self::new(Outcome::Skipped, message)
     }
 
     /// Somebody stopped it.
     pub fn cancelled(message: impl Into<String>) -> Self {
-        Self {
-            outcome: Outcome::Cancelled,
-            message: message.into(),
-        }
+        Self::new(Outcome::Cancelled, message)
+    }
+
+    /// Its time was up.
+    pub fn timed_out(message: impl Into<String>) -> Self {
+        Self::new(Outcome::TimedOut, message)
+    }
+
+    /// Adds what it leaves.
+    #[must_use]
+    pub fn outputs(mut self, outputs: BTreeMap<String, String>) -> Self {
+        self.outputs = outputs;
+        self
     }
 }
 
@@ -138,11 +148,18 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         match &error {
             EngineError::BuildFailed { .. }
+            | EngineError::BadAddress { .. }
             | EngineError::Refused { .. }
             | EngineError::NotFound { .. } => Self::failed(chain(&error)),
             EngineError::Cancelled => Self::cancelled("cancelled"),
-            EngineError::Unreachable { .. } => Self::errored(format!(
+            EngineError::Unreachable { name: None, .. } => Self::errored(format!(
                 "{}; start a container engine, or point DOCKER_HOST at one",
+                chain(&error)
+            )),
+            EngineError::Unreachable {
+                name: Some(name), ..
+            } => Self::errored(format!(
+                "{}; start it, or correct the address of engine `{name}`",
                 chain(&error)
             )),
             EngineError::Broken { .. } => Self::errored(chain(&error)),
@@ -261,8 +278,12 @@ pub struct StageContext<'a> {
     pub output: &'a dyn Output,
     /// Tells it to stop.
     pub cancel: CancellationToken,
+    /// Tells it to let go at once, also of a change that is half made.
+    pub force: CancellationToken,
     /// The journal.
     pub effects: &'a dyn Effects,
+    /// Takes what is to be removed from the engine.
+    pub leftovers: &'a Leftovers,
     /// What earlier attempts intended.
     pub past: &'a [EffectState],
     /// The files of the commit (or the working tree), to be read only.

@@ -5,6 +5,7 @@
 //! crash what it had done (`examine`). Adding one touches that file and two lines here.
 
 mod account;
+mod attach;
 pub mod build;
 pub mod bump;
 pub mod common;
@@ -12,10 +13,12 @@ pub mod context;
 pub mod deploy;
 mod found;
 pub mod grant;
+pub mod leftovers;
 pub mod notify;
 pub mod push;
 pub mod run;
 pub mod scan;
+mod uses;
 pub mod values;
 
 use std::collections::BTreeMap;
@@ -25,12 +28,14 @@ use async_trait::async_trait;
 
 pub use common::{Common, When};
 pub use context::{Done, Effects, Failure, Forecast, PlanContext, StageContext, Verdict};
+pub use leftovers::Leftovers;
 pub use values::{ImageFacts, Missing, Rung, Values};
 
 use crate::base::{Diagnostic, Source, Span, Spanned, StageId};
 use crate::decl::Decls;
 use crate::lang::spec::NodeSpec;
 use crate::lang::{Binding, Node, Template};
+use crate::ports::engines::EngineSite;
 
 /// A kind of stage.
 #[derive(Debug)]
@@ -191,9 +196,9 @@ pub trait Stage: std::fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether it may leave containers or networks behind when its process is killed.
-    fn uses_engine(&self) -> bool {
-        false
+    /// The engine on which it may leave containers or networks behind when its process is killed.
+    fn engine(&self) -> Option<EngineSite> {
+        None
     }
 
     /// What it would do, found out by looking only.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::attach;
 use super::context::INPUTS_LABEL;
 use super::found::{in_registry, resolved, short};
 use super::{
@@ -414,6 +415,15 @@ impl Stage for Push {
         let moved = self.move_aliases(cx, &facts, &digest).await?;
         if !moved.tags.is_empty() && done.up_to_date {
             done = Done::succeeded(format!("moved {}", moved.tags.join(", ")));
+        }
+        let declared = cx.values.decls.images.get(&self.image.value);
+        let formats = declared.map_or(&[][..], |image| &image.value.sbom);
+        let attached = attach::bills(cx, &facts, &digest, &id, formats).await?;
+        if !attached.is_empty() && done.up_to_date {
+            done = Done::succeeded(format!(
+                "attached {} to what is there",
+                attached.join(" and ")
+            ));
         }
         done.warnings.extend(moved.warnings);
         Ok(self.done(&facts, &digest, done))

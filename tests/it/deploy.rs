@@ -8,6 +8,7 @@
 use std::net::TcpListener;
 
 use crate::support::delivery::{Delivery, docker, fetch, free_port, wait_for};
+use crate::support::second_engine::SecondEngine;
 
 fn pipeline(delivery: &Delivery) -> String {
     format!(
@@ -321,6 +322,91 @@ pipeline ship {{
         joined.contains(&format!("\"{}\"", delivery.name)),
         "by its name: {joined}"
     );
+}
+
+/// Built and pushed from here, run over there; nothing of the deployment happens here.
+#[test]
+fn a_declared_engine_is_deployed_to() {
+    let delivery = Delivery::start("declared");
+    let mut far = SecondEngine::start();
+    far.reach(delivery.front.address().port());
+    let door = far.over_tcp();
+    let text = |engine: &str| {
+        format!(
+            r#"
+engine far "tcp://{engine}"
+pipeline ship {{
+    build app migration {{ dockerfile "build/${{name}}/Dockerfile" }}
+    push app migration
+    deploy shop {{
+        docker engine=far {{
+            before migrate image=migration {{ timeout "1m" }}
+            container {} image=app network=none {{
+                command "/bin/sh" "-c" "trap 'exit 0' TERM; busybox sleep 600 & wait"
+                env REVISION "${{git.short-sha}}"
+                ready "true"
+            }}
+        }}
+    }}
+}}
+"#,
+            delivery.name
+        )
+    };
+    delivery.source.write(&[(
+        "build/app/Dockerfile",
+        "FROM pipewright-test-base:latest\nCOPY app/ /app/\n",
+    )]);
+    delivery.pipeline(&text(&door));
+    let plan = delivery.pipewright(&["plan", "ship"]).expect(0);
+    plan.says(&format!("container {} on engine far", delivery.name));
+    let names = |far: &SecondEngine| far.docker(&["ps", "-a", "--format", "{{.Names}}"]);
+    delivery.pipewright(&["run", "ship"]).expect(0);
+    assert_eq!(migrations(&delivery), 1);
+    assert_eq!(names(&far), delivery.name);
+    assert_eq!(containers(&delivery), [""; 0], "nothing runs here");
+    let look = |what: &str| far.docker(&["inspect", "--format", what, &delivery.name]);
+    let id = look("{{.Id}}");
+    assert!(look("{{.Config.Image}}").contains("app-repo@sha256:"));
+
+    let again = delivery.pipewright(&["run", "ship"]).expect(0);
+    again.says("up-to-date");
+    assert_eq!(look("{{.Id}}"), id);
+    delivery.source.commit("second", &[("app/more", "more\n")]);
+    delivery.pipewright(&["run", "ship"]).expect(0);
+    assert_ne!(look("{{.Id}}"), id);
+    assert_eq!(names(&far), delivery.name);
+
+    // Killed while its migration runs there: what is left there is found again, there.
+    delivery.source.commit(
+        "slow migration",
+        &[(
+            "migration/migrate.sh",
+            "echo migrating slowly\ntrap 'exit 9' TERM\nbusybox sleep 600 & wait\n",
+        )],
+    );
+    let mut started = delivery.begin(&["run", "ship"]);
+    wait_for("the migration", || {
+        started.out().contains("migrating slowly").then_some(())
+    });
+    started.kill();
+    assert!(names(&far).contains("before-migrate"), "{}", names(&far));
+    drop(started);
+    let resumed = delivery.begin(&["run", "--resume", "last"]);
+    wait_for("the migration", || {
+        resumed.out().contains("migrating slowly").then_some(())
+    });
+    resumed.signal("TERM");
+    resumed.finish().expect(130);
+    assert_eq!(names(&far), delivery.name, "nothing is left over there");
+    assert_eq!(containers(&delivery), [""; 0]);
+
+    // Nobody answers at the address: the engine is named, not the local one.
+    delivery.pipeline(&text("127.0.0.1:1"));
+    let answer = delivery.pipewright(&["run", "ship"]).expect(1);
+    answer
+        .says("no container engine answers at tcp://127.0.0.1:1")
+        .says("correct the address of engine `far`");
 }
 
 fn log(delivery: &Delivery) -> String {

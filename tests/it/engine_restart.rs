@@ -19,9 +19,10 @@ pipeline work {
 }
 "##;
 
-#[test]
-fn an_engine_restarted_in_the_middle_of_the_work_is_tried_again() {
-    let mut delivery = Delivery::start("restart");
+/// Ends the engine by a signal in the middle of a build, and again in the middle of a container,
+/// and starts it again.
+fn ended_in_the_middle(test: &str, signal: &str) -> (Delivery, SecondEngine) {
+    let mut delivery = Delivery::start(test);
     let mut engine = SecondEngine::start();
     delivery.set("DOCKER_HOST", &engine.address());
     delivery.source.write(&[(
@@ -35,14 +36,14 @@ fn an_engine_restarted_in_the_middle_of_the_work_is_tried_again() {
     wait_for("the build", || {
         started.out().contains("first step\n").then_some(())
     });
-    engine.restart("TERM");
+    engine.restart(signal);
     wait_for("the container", || {
         started
             .out()
             .contains("[run.boxed] in the box")
             .then_some(())
     });
-    engine.restart("TERM");
+    engine.restart(signal);
     let answer = started.finish().expect(0);
     answer.says("last step").says("out of the box");
     let retried = delivery.show().to_string();
@@ -57,6 +58,19 @@ fn an_engine_restarted_in_the_middle_of_the_work_is_tried_again() {
     assert!(labels.contains(&sha), "{labels}");
     let left = engine.docker(&["ps", "-aq", "--filter", "label=dev.pipewright.run"]);
     assert_eq!(left, "");
+    (delivery, engine)
+}
+
+/// Killed, it leaves the build's process and the container to themselves, and cleans up after its
+/// former self before it answers.
+#[test]
+fn an_engine_killed_in_the_middle_of_the_work_is_tried_again() {
+    ended_in_the_middle("killed", "KILL");
+}
+
+#[test]
+fn an_engine_restarted_in_the_middle_of_the_work_is_tried_again() {
+    let (delivery, mut engine) = ended_in_the_middle("restart", "TERM");
 
     // Gone for good: said in words that help, and the run can go on later.
     engine.stop("TERM");

@@ -7,4 +7,5 @@
 mod faults;
 mod remote;
 mod scratch;
+mod tls;
 mod workspace;

@@ -84,7 +84,7 @@ async fn a_proxy_of_the_environment_is_used() {
 }
 
 /// Runs one test of this binary in a process with another environment.
-fn again(test: &str, environment: &[(&str, &str)]) {
+pub fn again(test: &str, environment: &[(&str, &str)]) {
     let program = std::env::current_exe().expect("this binary has a path");
     let output = std::process::Command::new(program)
         .args(["--exact", test])

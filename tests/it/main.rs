@@ -5,6 +5,7 @@
     reason = "tests set up the world that they look at"
 )]
 
+mod advisories;
 mod article_one;
 mod aws;
 mod cli;
@@ -18,10 +19,14 @@ mod faults;
 mod fresh;
 mod git;
 mod http;
+mod inventory;
 mod kill;
 mod language;
 mod registry;
 mod registry_login;
+mod scan_delivery;
+mod scan_documents;
+mod scanner_image;
 mod stages;
 mod store;
 mod support;

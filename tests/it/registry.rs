@@ -300,6 +300,55 @@ async fn rate_limits_are_kept() {
     assert_eq!(proxy.seen().len(), 1);
 }
 
+#[tokio::test]
+async fn referrers_come_in_pages_or_not_at_all() {
+    let subject = Digest::of(b"subject");
+    let (first, second) = (Digest::of(b"first"), Digest::of(b"second"));
+    let page = |digest: &Digest, kind: &str| {
+        format!(
+            r#"{{"schemaVersion": 2, "manifests": [{{"digest": "{digest}", "artifactType": "{kind}", "size": 1}}]}}"#
+        )
+    };
+    let pages = [page(&first, "a/b"), page(&second, "c/d")];
+    let server = Faulty::alone(move |request| {
+        if request.is("GET /more") {
+            return Reply::Answer(200, Vec::new(), pages[1].clone());
+        }
+        let next = ("Link", "</more?n=2>; rel=\"next\"".to_owned());
+        Reply::Answer(200, vec![next], pages[0].clone())
+    });
+    let list = client().referrers(&plain(&server), "app", &subject).await;
+    let list = list.unwrap().expect("it keeps a list");
+    let found: Vec<(&Digest, &str)> = list
+        .iter()
+        .map(|one| (&one.digest, one.artifact_type.as_str()))
+        .collect();
+    assert_eq!(found, [(&first, "a/b"), (&second, "c/d")]);
+
+    // The registry of these tests keeps none; others answer with a page for people.
+    let registry = Registry::start(RegistryOptions::default());
+    let none = client()
+        .referrers(&registry.target(), "app", &subject)
+        .await;
+    assert_eq!(none.unwrap(), None);
+    let server = Faulty::alone(|_| Reply::Answer(200, Vec::new(), "<html>".to_owned()));
+    let none = client().referrers(&plain(&server), "app", &subject).await;
+    assert_eq!(none.unwrap(), None);
+    // An answer that is no list is not taken for an empty one.
+    for reply in [
+        Reply::status(403),
+        Reply::Answer(
+            200,
+            Vec::new(),
+            r#"{"manifests": [{"digest": "x"}]}"#.to_owned(),
+        ),
+    ] {
+        let server = Faulty::alone(move |_| reply.clone());
+        let list = client().referrers(&plain(&server), "app", &subject).await;
+        assert!(list.is_err(), "{list:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn silence_ends() {
     let server = Faulty::alone(|_| Reply::Hang);

@@ -77,6 +77,8 @@ fn texts(directory: &str) -> BTreeMap<String, String> {
 fn without_tests(files: BTreeMap<String, String>) -> BTreeMap<String, String> {
     let declared = Regex::new(r"#\[cfg\(test\)\]\s*(?:pub(?:\(\w+\))? )?mod (\w+);")
         .expect("a regular expression");
+    let inline = Regex::new(r"#\[cfg\(test\)\]\n(?:pub\([\w: ]+\) )?mod tests \{")
+        .expect("a regular expression");
     let mut tests: Vec<String> = Vec::new();
     for (path, text) in &files {
         let directory = match path.strip_suffix("/mod.rs") {
@@ -97,7 +99,7 @@ fn without_tests(files: BTreeMap<String, String>) -> BTreeMap<String, String> {
         .filter(|(path, _)| !of_tests(path))
         .map(|(path, text)| {
             // What follows the first `mod tests {` is for tests, as it stands last by custom.
-            let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+            let end = inline.find(&text).map_or(text.len(), |found| found.start());
             (path, text[..end].to_owned())
         })
         .collect()

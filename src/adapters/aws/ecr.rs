@@ -63,8 +63,10 @@ pub(super) enum Found {
 
 /// What storing an image under a tag brought.
 pub(super) enum Stored {
-    /// It is there now, or was there already.
+    /// It is there now.
     There,
+    /// The tag was there already, at this image if the service is to be believed.
+    Before,
     /// The tag stands at another image and never moves.
     Taken(String),
 }
@@ -295,7 +297,7 @@ impl Aws {
         match answer {
             Ok(_) => Ok(Stored::There),
             // This very image under this very tag.
-            Err(problem) if problem.is("ImageAlreadyExistsException") => Ok(Stored::There),
+            Err(problem) if problem.is("ImageAlreadyExistsException") => Ok(Stored::Before),
             Err(problem) if problem.is("ImageTagAlreadyExistsException") => {
                 let message = match &problem.said {
                     Said::No(_, _, message) => self.clean(message),

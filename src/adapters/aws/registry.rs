@@ -13,7 +13,7 @@ use crate::adapters::registry::{HttpRegistry, MANIFEST_TYPES};
 use crate::base::{Digest, Secret};
 use crate::ports::cloud::CloudError;
 use crate::ports::registry::{
-    Ecr, Login, Manifest, Registry, RegistryError, RegistryReader, Target,
+    Ecr, Login, Manifest, Referrer, Registry, RegistryError, RegistryReader, Target,
 };
 
 /// Every registry, ECR included.
@@ -206,6 +206,15 @@ impl RegistryReader for EcrRegistry {
         through!(self, target, login => self.http.blob(&login, repository, digest))
     }
 
+    async fn referrers(
+        &self,
+        target: &Target,
+        repository: &str,
+        subject: &Digest,
+    ) -> Result<Option<Vec<Referrer>>, RegistryError> {
+        through!(self, target, login => self.http.referrers(&login, repository, subject))
+    }
+
     async fn tags(&self, target: &Target, repository: &str) -> Result<Vec<String>, RegistryError> {
         through!(self, target, login => self.http.tags(&login, repository))
     }
@@ -277,16 +286,23 @@ impl Registry for EcrRegistry {
         let manifest = std::str::from_utf8(bytes);
         let manifest = manifest.map_err(|_| refused("the manifest is not text".to_owned()))?;
         let world = self.clouds.of(&ecr.account);
+        let taken = |message: String| RegistryError::Immutable {
+            host: target.host.clone(),
+            what: what.clone(),
+            message,
+        };
         let stored = world
             .put_image(ecr, repository, tag, media_type, manifest)
             .await;
         match stored.map_err(|error| translate(target, &what, error))? {
             Stored::There => Ok(digest),
-            Stored::Taken(message) => Err(RegistryError::Immutable {
-                host: target.host.clone(),
-                what,
-                message,
-            }),
+            // Looked at, because a wrong belief here would be a tag at another image.
+            Stored::Before => match self.image(target, ecr, repository, reference).await? {
+                Some(there) if there.digest == digest => Ok(digest),
+                Some(there) => Err(taken(format!("it stands at {}", there.digest))),
+                None => Err(refused("it is said to exist and does not".to_owned())),
+            },
+            Stored::Taken(message) => Err(taken(message)),
         }
     }
 

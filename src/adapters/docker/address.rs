@@ -20,6 +20,8 @@ pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     text: String,
+    /// The name under which a pipeline declares it.
+    name: Option<String>,
     kind: Kind,
 }
 
@@ -39,10 +41,11 @@ enum Kind {
 
 /// A text that names no engine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("DOCKER_HOST \"{text}\" is not understood: {message}")]
+#[error("\"{text}\" is no engine's address: {message}")]
 pub struct AddressError {
     text: String,
-    message: &'static str,
+    /// What is wrong with it.
+    pub message: &'static str,
 }
 
 impl Address {
@@ -102,15 +105,33 @@ impl Address {
         };
         Ok(Self {
             text: text.to_owned(),
+            name: None,
             kind,
         })
+    }
+
+    /// The address of an engine that a pipeline declares.
+    #[must_use]
+    pub fn of_engine(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// The name under which a pipeline declares the engine.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Whether it is a socket of this host.
+    pub(super) fn is_socket(&self) -> bool {
+        matches!(self.kind, Kind::Unix(_))
     }
 
     /// Opens a byte stream to the engine.
     pub(super) async fn open(&self) -> io::Result<Wire> {
         match &self.kind {
-            Kind::Unix(path) => Ok(Wire(Box::new(UnixStream::connect(path).await?))),
-            Kind::Tcp { host, port } => Ok(Wire(Box::new(tcp(host, *port).await?))),
+            Kind::Unix(path) => Ok(Wire::new(UnixStream::connect(path).await?)),
+            Kind::Tcp { host, port } => Ok(Wire::new(tcp(host, *port).await?)),
             Kind::Tls {
                 host,
                 port,
@@ -122,7 +143,7 @@ impl Address {
                 let stream = TlsConnector::from(Arc::new(config))
                     .connect(name, stream)
                     .await?;
-                Ok(Wire(Box::new(stream)))
+                Ok(Wire::new(stream))
             }
         }
     }
@@ -182,6 +203,13 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A byte stream to the engine, whatever carries it.
 pub(super) struct Wire(Box<dyn Stream>);
+
+impl Wire {
+    /// A stream of any kind.
+    pub(super) fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self(Box::new(stream))
+    }
+}
 
 impl AsyncRead for Wire {
     fn poll_read(

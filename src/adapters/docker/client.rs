@@ -61,6 +61,11 @@ impl Client {
         Self { address, http, api }
     }
 
+    /// Where the engine is.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// Translates an error of the library.
     pub(super) fn error(&self, what: &str, error: bollard::errors::Error) -> EngineError {
         error::of_api(&self.address, what, error)

@@ -248,7 +248,7 @@ impl Docker {
             let mut from = std::pin::pin!(from);
             while let Some(piece) = from.next().await {
                 let piece = piece.map_err(|error| self.client.error(what, error))?;
-                output.log(&piece.into_bytes());
+                output.log_shared(piece.into_bytes());
             }
             Ok(())
         };

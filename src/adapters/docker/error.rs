@@ -49,6 +49,7 @@ pub(super) fn of_api(address: &Address, what: &str, error: Error) -> EngineError
         } => of_status(what, status_code, message),
         Error::HyperLegacyError { err } if err.is_connect() => EngineError::Unreachable {
             address: address.to_string(),
+            name: address.name().map(str::to_owned),
             source: root(err),
         },
         Error::RequestTimeoutError => broken(what, "no answer within ten minutes"),

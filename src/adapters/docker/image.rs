@@ -6,12 +6,14 @@ use bollard::models::ImageInspect;
 use bollard::query_parameters::{
     ListImagesOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder,
 };
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::Docker;
 use super::client::{Line, Lines, registry_auth};
 use super::error::{broken, check_reference, may_pass, refused};
+use super::layers::Claim;
 use crate::base::Digest;
 use crate::ports::engine::{EngineError, LocalImage, PushRequest, Pushed};
 use crate::ports::registry::Target;
@@ -21,14 +23,31 @@ use crate::ports::{Output, Progress, ProgressState};
 const PARALLEL: usize = 8;
 
 impl Docker {
+    /// An image as `docker save` writes it, piece by piece. Dropping the stream ends the export.
+    pub fn export(
+        &self,
+        reference: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, EngineError>> + Send, EngineError> {
+        check_reference(reference)?;
+        let what = format!("the export of {reference}");
+        let client = self.client.clone();
+        // The name becomes part of a path; a tag may have a plus sign.
+        let pieces = self.client.api.export_image(reference);
+        Ok(pieces.map_err(move |error| client.error(&what, error)))
+    }
+
     pub(super) async fn find_image(
         &self,
         reference: &str,
     ) -> Result<Option<LocalImage>, EngineError> {
+        Ok(self.inspect_image(reference).await?.map(local))
+    }
+
+    async fn inspect_image(&self, reference: &str) -> Result<Option<ImageInspect>, EngineError> {
         check_reference(reference)?;
         let what = format!("image {reference}");
         match self.client.api.inspect_image(reference).await {
-            Ok(image) => Ok(Some(local(image))),
+            Ok(image) => Ok(Some(image)),
             Err(error) => match self.client.error(&what, error) {
                 EngineError::NotFound { .. } => Ok(None),
                 other => Err(other),
@@ -73,12 +92,12 @@ impl Docker {
         if request.tag.is_empty() || request.tag.contains(['/', ':', '@']) {
             return Err(refused(&what, format!("\"{}\" is no tag", request.tag)));
         }
-        let image = self
-            .find_image(&request.id)
-            .await?
-            .ok_or_else(|| EngineError::NotFound {
-                what: format!("image {}", request.id),
-            })?;
+        let found = self.inspect_image(&request.id).await?;
+        let mut found = found.ok_or_else(|| EngineError::NotFound {
+            what: format!("image {}", request.id),
+        })?;
+        let layers = found.root_fs.take().and_then(|files| files.layers);
+        let image = local(found);
         if !image.tags.contains(&reference) {
             let options = TagImageOptionsBuilder::new()
                 .repo(&name)
@@ -91,8 +110,13 @@ impl Docker {
                 .map_err(|error| self.client.error(&what, error))?;
         }
         let send = async {
+            let host = &request.target.host;
+            let mut claim = self.layers.claim(host, &layers.unwrap_or_default());
+            claim.others_are_done().await;
             self.check_tag(&what, &reference, &image.id).await?;
-            let pushed = self.send_image(request, &name, &what, output).await?;
+            let pushed = self
+                .send_image(request, &name, &what, &mut claim, output)
+                .await?;
             self.check_tag(&what, &reference, &image.id).await?;
             Ok(pushed)
         };
@@ -119,6 +143,7 @@ impl Docker {
         request: &PushRequest,
         name: &str,
         what: &str,
+        claim: &mut Claim,
         output: &dyn Output,
     ) -> Result<Pushed, EngineError> {
         // The engine insists on the header; "e30=" is an empty object.
@@ -135,7 +160,9 @@ impl Docker {
                 return Err(transfer_error(what, error));
             }
             digest = pushed_digest(&line).or(digest);
-            layers.take(&line, output);
+            if let Some(layer) = layers.take(&line, output) {
+                claim.arrived(layer);
+            }
         }
         let digest = digest.ok_or_else(|| broken(what, "the engine told no digest"))?;
         Ok(Pushed {
@@ -248,13 +275,12 @@ struct Layers {
 }
 
 impl Layers {
-    fn take(&mut self, line: &Line, output: &dyn Output) {
-        let Some(status) = &line.status else {
-            return;
-        };
+    /// Takes a line in, and returns the layer it ends the transfer of.
+    fn take<'a>(&mut self, line: &'a Line, output: &dyn Output) -> Option<&'a str> {
+        let status = line.status.as_ref()?;
         let Some(id) = &line.id else {
             output.log(format!("{status}\n").as_bytes());
-            return;
+            return None;
         };
         let state = match status.as_str() {
             "Layer already exists" | "Already exists" => ProgressState::Cached,
@@ -263,7 +289,7 @@ impl Layers {
             "Preparing" | "Waiting" | "Pushing" | "Pulling fs layer" | "Downloading"
             | "Verifying Checksum" | "Download complete" | "Extracting" => ProgressState::Running,
             // "Pulling from repository" and its like are about the whole.
-            _ => return,
+            _ => return None,
         };
         let before = self.states.insert(id.clone(), state);
         if before != Some(state) && state != ProgressState::Running {
@@ -277,6 +303,7 @@ impl Layers {
             total: progress.and_then(|progress| progress.total),
             state,
         });
+        (state != ProgressState::Running).then_some(id)
     }
 
     fn count(&self, state: ProgressState) -> u64 {

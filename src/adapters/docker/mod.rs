@@ -10,13 +10,16 @@ mod build;
 mod client;
 mod container;
 mod context;
+mod engines;
 mod error;
 mod gateway;
 mod image;
+mod layers;
 mod llb;
 mod progress;
 mod publish;
 mod resources;
+mod save;
 mod session;
 
 use std::collections::BTreeMap;
@@ -32,6 +35,8 @@ pub use address::{Address, AddressError, DEFAULT_HOST};
 use archive::Archives;
 use client::Client;
 use context::{BuildContext, Dockerfile};
+pub use engines::DeclaredEngines;
+use layers::LayersUnderWay;
 
 use crate::ports::Output;
 use crate::ports::engine::{
@@ -45,6 +50,7 @@ use crate::ports::registry::Target;
 pub struct Docker {
     client: Client,
     archives: Arc<Archives>,
+    layers: LayersUnderWay,
     /// Sessions that may still be sending after their build ended.
     tasks: TaskTracker,
 }
@@ -55,6 +61,7 @@ impl Docker {
         Self {
             client: Client::new(address),
             archives: Arc::default(),
+            layers: LayersUnderWay::default(),
             tasks: TaskTracker::new(),
         }
     }
@@ -67,10 +74,7 @@ impl Docker {
             || DEFAULT_HOST.to_owned(),
             |host| host.to_string_lossy().into_owned(),
         );
-        let certificates = set("DOCKER_CERT_PATH").map(PathBuf::from).or_else(|| {
-            set("DOCKER_TLS_VERIFY")?;
-            Some(Path::new(&set("HOME")?).join(".docker"))
-        });
+        let certificates = certificates();
         Ok(Self::new(Address::parse(&host, certificates.as_deref())?))
     }
 
@@ -85,6 +89,15 @@ impl Docker {
     pub fn uploads(&self) -> u64 {
         self.archives.uploads()
     }
+}
+
+/// The directory of the certificates for encrypted engines, as the environment names it.
+fn certificates() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    set("DOCKER_CERT_PATH").map(PathBuf::from).or_else(|| {
+        set("DOCKER_TLS_VERIFY")?;
+        Some(Path::new(&set("HOME")?).join(".docker"))
+    })
 }
 
 #[async_trait]

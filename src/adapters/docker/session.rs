@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bollard_buildkit_proto::health::health_check_response::ServingStatus;
 use bollard_buildkit_proto::health::health_server::{Health, HealthServer};
@@ -24,11 +23,11 @@ use bollard_buildkit_proto::moby::upload::v1::BytesMessage;
 use bollard_buildkit_proto::moby::upload::v1::upload_server::{Upload, UploadServer};
 use futures_util::{Stream, StreamExt as _};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::address::Wire;
 use super::archive::{Archive, Archives};
 use super::client::Client;
 use crate::base::Secret;
@@ -84,7 +83,7 @@ impl Session {
         let services = Services(Arc::new(served));
         tasks.spawn(async move {
             let incoming = futures_util::stream::once(async {
-                Ok::<_, io::Error>(Connection(TokioIo::new(stream)))
+                Ok::<_, io::Error>(Wire::new(TokioIo::new(stream)))
             })
             .chain(futures_util::stream::pending());
             // How a connection ends is of no interest: the build reports what it lacked.
@@ -231,41 +230,10 @@ impl Health for Services {
     }
 }
 
-/// The upgraded connection, as the server wants it.
-struct Connection(TokioIo<hyper::upgrade::Upgraded>);
-
-impl tonic::transport::server::Connected for Connection {
+impl tonic::transport::server::Connected for Wire {
     type ConnectInfo = ();
 
     fn connect_info(&self) -> Self::ConnectInfo {}
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

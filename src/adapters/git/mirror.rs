@@ -8,24 +8,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use git2::{
-    AutotagOption, Cred, CredentialType, Direction, ErrorClass, ErrorCode, FetchOptions, Oid,
-    ProxyOptions, Remote as GitRemote, RemoteCallbacks, RemoteRedirect, Repository,
-    RepositoryInitOptions, Signature, Time,
+    AutotagOption, Direction, ErrorCode, FetchOptions, Oid, Remote as GitRemote, RemoteRedirect,
+    Repository, RepositoryInitOptions, Signature, Time,
 };
 
-use super::address::{Address, Origin};
+use super::address::Address;
 use super::files;
+use super::gateway::Gateway;
 use super::watch::Watch;
-use crate::ports::vcs::{Access, NewCommit, Remote, Snapshot, VcsError};
+use crate::ports::vcs::{NewCommit, Remote, Snapshot, VcsError};
 
 /// The largest file that is read or written.
 const MAX_FILE: usize = 16 << 20;
-/// The most that one fetch may bring.
-const MAX_FETCH: usize = 4 << 30;
 /// A mirror with more packs than this is slow and is fetched anew.
 const MAX_PACKS: usize = 200;
-/// How much of what the other side says is repeated.
-const MAX_MESSAGE: usize = 2_000;
 /// How far to fetch, step by step, to find a commit; the last means everything.
 const DEPTHS: [i32; 3] = [64, 1_024, i32::MAX];
 
@@ -53,6 +49,8 @@ impl From<git2::Error> for Fail {
 pub(super) struct Session {
     pub(super) remote: Remote,
     pub(super) address: Address,
+    /// The door to it, if it is behind TLS.
+    pub(super) gateway: Option<Arc<Gateway>>,
     pub(super) mirror: PathBuf,
     pub(super) watch: Arc<Watch>,
 }
@@ -165,7 +163,7 @@ impl Session {
         }
         let mut remote = self.http_remote(repo)?;
         let mut connection = remote
-            .connect_auth(Direction::Fetch, Some(self.callbacks()), Some(proxy()))
+            .connect_auth(Direction::Fetch, Some(self.callbacks()), Some(self.proxy()))
             .map_err(|error| self.network(error))?;
         let heads = connection.list().map_err(|error| self.network(error))?;
         let tip = heads
@@ -184,7 +182,7 @@ impl Session {
             .download_tags(AutotagOption::None)
             .update_fetchhead(false)
             .follow_redirects(RemoteRedirect::None)
-            .proxy_options(proxy())
+            .proxy_options(self.proxy())
             .remote_callbacks(self.callbacks());
         let fetched = connection
             .remote()
@@ -197,7 +195,7 @@ impl Session {
                     .download_tags(AutotagOption::None)
                     .update_fetchhead(false)
                     .follow_redirects(RemoteRedirect::None)
-                    .proxy_options(proxy())
+                    .proxy_options(self.proxy())
                     .remote_callbacks(self.callbacks());
                 drop(connection);
                 let again = remote.fetch(&[&spec], Some(&mut options), None);
@@ -219,10 +217,11 @@ impl Session {
 
     /// The remote in the mirror's terms; checks that no configuration changed its address.
     pub(super) fn http_remote<'r>(&self, repo: &'r Repository) -> Result<GitRemote<'r>, Fail> {
-        let remote = repo.remote_anonymous(&self.remote.url)?;
+        let reached = self.reached();
+        let remote = repo.remote_anonymous(reached)?;
         let url = remote.url().ok();
         let push = remote.pushurl().ok().flatten();
-        if url != Some(&self.remote.url) || push.is_some_and(|push| push != self.remote.url) {
+        if url != Some(reached) || push.is_some_and(|push| push != reached) {
             return Err(self
                 .broken("git's configuration changes this address")
                 .into());
@@ -401,205 +400,5 @@ impl Session {
             }
         }
         Ok(false)
-    }
-
-    /// Callbacks that answer the first question for a credential, and keep the watch alive.
-    pub(super) fn callbacks(&self) -> RemoteCallbacks<'static> {
-        let mut callbacks = RemoteCallbacks::new();
-        let access = self.remote.access.clone();
-        let origin = match &self.address {
-            Address::Http { origin } => Some(origin.clone()),
-            Address::Local(_) => None,
-        };
-        let mut asked = 0;
-        callbacks.credentials(move |url, _, allowed| {
-            asked += 1;
-            credential(&access, origin.as_ref(), url, allowed, asked)
-        });
-        let watch = Arc::clone(&self.watch);
-        callbacks.transfer_progress(move |progress| {
-            watch.beat() && progress.received_bytes() <= MAX_FETCH
-        });
-        let watch = Arc::clone(&self.watch);
-        callbacks.push_transfer_progress(move |_, _, _| {
-            watch.beat();
-        });
-        let watch = Arc::clone(&self.watch);
-        callbacks.sideband_progress(move |_| watch.beat());
-        callbacks
-    }
-
-    /// Says what an error of libgit2 means when it talked to the other side.
-    pub(super) fn network(&self, error: git2::Error) -> Fail {
-        let message = error.message();
-        let status = message
-            .split_once("http status code: ")
-            .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next())
-            .and_then(|digits| digits.parse::<u16>().ok());
-        match error.code() {
-            ErrorCode::Auth => return self.denied(message).into(),
-            // Only the bound on a transfer stops it while somebody waits.
-            ErrorCode::User => return self.content("it sends more than 4 GiB").into(),
-            _ => {}
-        }
-        match status {
-            Some(401 | 403) => {
-                return self
-                    .denied(&format!("HTTP status {}", status.unwrap_or(0)))
-                    .into();
-            }
-            Some(404 | 410) => {
-                let hint = match self.remote.access {
-                    Access::Anonymous => "there is no such repository, or it is not public",
-                    Access::Token { .. } => {
-                        "there is no such repository, or this credential may not see it"
-                    }
-                };
-                return self.denied(hint).into();
-            }
-            Some(status) => return self.broken(&format!("HTTP status {status}")).into(),
-            None => {}
-        }
-        if message.contains("redirect") {
-            return VcsError::Unsupported {
-                url: self.remote.url.clone(),
-                message: format!(
-                    "it redirects elsewhere, which is not followed: use the new address ({})",
-                    self.clean(message)
-                ),
-            }
-            .into();
-        }
-        match error.class() {
-            // Files of the mirror, not the transport. What the transport delivers broken is caught
-            // by the second try, which ends in `Broken` too.
-            ErrorClass::Odb
-            | ErrorClass::Zlib
-            | ErrorClass::Reference
-            | ErrorClass::Repository
-            | ErrorClass::Object
-            | ErrorClass::Tree
-            | ErrorClass::Indexer
-            | ErrorClass::Config => Fail::Mirror(error),
-            _ => self.broken(message).into(),
-        }
-    }
-
-    pub(super) fn denied(&self, message: &str) -> VcsError {
-        let (url, message) = (self.remote.url.clone(), self.clean(message));
-        VcsError::Denied { url, message }
-    }
-
-    pub(super) fn refused(&self, message: &str) -> VcsError {
-        let (url, message) = (self.remote.url.clone(), self.clean(message));
-        VcsError::Refused { url, message }
-    }
-
-    pub(super) fn broken(&self, message: &str) -> VcsError {
-        let (url, message) = (self.remote.url.clone(), self.clean(message));
-        VcsError::Broken { url, message }
-    }
-
-    pub(super) fn content(&self, message: &str) -> VcsError {
-        let (url, message) = (self.remote.url.clone(), self.clean(message));
-        VcsError::Content { url, message }
-    }
-
-    /// A message that may repeat what the other side said: bounded, on few lines, without the token.
-    fn clean(&self, message: &str) -> String {
-        clean(message, &self.remote.access)
-    }
-}
-
-/// Bounds a message and takes the credential out of it.
-pub(super) fn clean(message: &str, access: &Access) -> String {
-    use base64::Engine as _;
-    let mut text = message.to_owned();
-    if let Access::Token { user, token } = access
-        && !token.expose().is_empty()
-    {
-        let basic = format!("{user}:{}", token.expose());
-        let basic = base64::engine::general_purpose::STANDARD.encode(basic);
-        text = text.replace(token.expose(), "***").replace(&basic, "***");
-    }
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
-        .take(MAX_MESSAGE)
-        .collect();
-    text.trim().to_owned()
-}
-
-fn credential(
-    access: &Access,
-    origin: Option<&Origin>,
-    url: &str,
-    allowed: CredentialType,
-    asked: u32,
-) -> Result<Cred, git2::Error> {
-    let deny = |message: &str| git2::Error::new(ErrorCode::Auth, ErrorClass::Http, message);
-    let Access::Token { user, token } = access else {
-        return Err(deny("it asks for a credential, and none is configured"));
-    };
-    if asked > 1 {
-        // The same answer would be asked for again and again.
-        return Err(deny("it rejected the credential"));
-    }
-    if origin.is_none() || Origin::of(url).as_ref() != origin {
-        return Err(deny(
-            "it redirected to another host, which gets no credential",
-        ));
-    }
-    if !allowed.contains(CredentialType::USER_PASS_PLAINTEXT) {
-        return Err(deny("it wants another kind of credential than a token"));
-    }
-    Cred::userpass_plaintext(user, token.expose())
-}
-
-pub(super) fn proxy() -> ProxyOptions<'static> {
-    let mut options = ProxyOptions::new();
-    options.auto();
-    options
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::Secret;
-
-    fn token() -> Access {
-        Access::Token {
-            user: "bot".to_owned(),
-            token: Secret::new("hunter2"),
-        }
-    }
-
-    #[test]
-    fn messages_lose_the_token() {
-        let text = "bad hunter2 and Ym90Omh1bnRlcjI=\u{1b}[31m";
-        assert_eq!(clean(text, &token()), "bad *** and *** [31m");
-        assert_eq!(clean(&"x".repeat(9_000), &token()).len(), MAX_MESSAGE);
-    }
-
-    #[test]
-    fn a_credential_goes_to_its_origin_once() {
-        let origin = Origin::of("https://h/x");
-        let ask = |url: &str, allowed, times| {
-            credential(&token(), origin.as_ref(), url, allowed, times).map(|_| ())
-        };
-        let plain = CredentialType::USER_PASS_PLAINTEXT;
-        ask("https://h/x", plain, 1).expect("the first time");
-        for (url, allowed, times) in [
-            ("https://h/x", plain, 2),
-            ("https://other/x", plain, 1),
-            ("http://h/x", plain, 1),
-            ("https://h:444/x", plain, 1),
-            ("https://h/x", CredentialType::DEFAULT, 1),
-        ] {
-            let error = ask(url, allowed, times).expect_err(url);
-            assert_eq!(error.code(), ErrorCode::Auth, "{url}");
-        }
-        let none = credential(&Access::Anonymous, origin.as_ref(), "https://h/x", plain, 1);
-        assert!(none.is_err());
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use git2::{Direction, ErrorClass, ErrorCode, Oid, PushOptions, RemoteRedirect, Repository};
 
 use super::address::Address;
-use super::mirror::{Fail, Session, proxy};
+use super::mirror::{Fail, Session};
 use crate::ports::vcs::{PushOutcome, VcsError};
 
 /// How much of what the remote prints beside its answer is kept.
@@ -93,7 +93,11 @@ fn push_http(
 ) -> Result<PushOutcome, Fail> {
     let mut remote = session.http_remote(repo)?;
     let mut connection = remote
-        .connect_auth(Direction::Push, Some(session.callbacks()), Some(proxy()))
+        .connect_auth(
+            Direction::Push,
+            Some(session.callbacks()),
+            Some(session.proxy()),
+        )
         .map_err(|error| session.network(error))?;
     let tip = connection
         .list()
@@ -132,7 +136,7 @@ fn push_http(
     options
         .packbuilder_parallelism(1)
         .follow_redirects(RemoteRedirect::None)
-        .proxy_options(proxy())
+        .proxy_options(session.proxy())
         .remote_callbacks(callbacks);
     let pushed = connection
         .remote()

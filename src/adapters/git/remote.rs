@@ -7,10 +7,12 @@ use async_trait::async_trait;
 use git2::Repository;
 
 use super::address::Address;
+use super::gateway::Gateway;
 use super::lock::FileLock;
 use super::mirror::{Fail, Session};
 use super::push;
 use super::watch::{Limits, Watch, watched};
+use crate::adapters::http::Http;
 use crate::base::Digest;
 use crate::ports::vcs::{NewCommit, PushOutcome, Remote, Snapshot, Vcs, VcsError, VcsReader};
 
@@ -19,12 +21,14 @@ use crate::ports::vcs::{NewCommit, PushOutcome, Remote, Snapshot, Vcs, VcsError,
 pub struct GitRemotes {
     mirrors: Arc<PathBuf>,
     limits: Limits,
+    http: Http,
 }
 
 impl GitRemotes {
     /// Keeps the mirrors below a state directory, which need not exist yet.
-    pub fn new(state_dir: &Path) -> Self {
+    pub fn new(state_dir: &Path, http: Http) -> Self {
         Self {
+            http,
             mirrors: Arc::new(state_dir.join("mirrors")),
             limits: Limits::default(),
         }
@@ -43,10 +47,16 @@ impl GitRemotes {
         F: Fn(&Session, &Repository) -> Result<T, Fail> + Send + 'static,
     {
         let address = Address::parse(&remote.url)?;
+        let gateway = Gateway::open(&remote.url, &self.http).await;
+        let gateway = gateway.map_err(|error| VcsError::Broken {
+            url: remote.url.clone(),
+            message: format!("opening a socket on this machine: {error}"),
+        })?;
+        let gateway = gateway.map(Arc::new);
         let mirrors = Arc::clone(&self.mirrors);
         let theirs = remote.clone();
         let result = watched(self.limits, move |watch| {
-            let session = lock(&mirrors, theirs, address, watch)?;
+            let session = lock(&mirrors, theirs, address, gateway, watch)?;
             session.run(work)
         })
         .await;
@@ -64,6 +74,7 @@ fn lock(
     mirrors: &Path,
     remote: Remote,
     address: Address,
+    gateway: Option<Arc<Gateway>>,
     watch: &Arc<Watch>,
 ) -> Result<Session, VcsError> {
     let broken = |message: String| VcsError::Broken {
@@ -85,6 +96,7 @@ fn lock(
     Ok(Session {
         remote,
         address,
+        gateway,
         mirror,
         watch: Arc::clone(watch),
     })

@@ -10,6 +10,7 @@ use git2::Repository;
 
 use super::copy::Copy;
 use super::files::{self, broken, refused};
+use super::forget::touch;
 use super::refresh::refresh;
 use super::spares::Spares;
 use super::trees::Trees;
@@ -267,6 +268,8 @@ impl Workspace for GitWorkspace {
         self.blocking(move |_| {
             std::fs::create_dir_all(&path)
                 .map_err(|e| broken(format!("making {}", path.display()), e))?;
+            // Only to tell later that it is used; a cache on a read-only disk serves all the same.
+            let _ = touch(&path);
             Ok(path)
         })
         .await

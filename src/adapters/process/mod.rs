@@ -7,16 +7,20 @@
 //! signs (the pipe, the group, our adopted children); `/proc` is walked only if one of them speaks.
 
 mod environment;
+mod signals;
 mod stage;
 mod subreaper;
 mod tree;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::future::poll_fn;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +29,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::environment::{Environment, check_name, find_program};
+use self::signals::Signals;
 use self::stage::Stage;
 use self::tree::{MARKER, Snapshot};
 use crate::ports::Output;
@@ -47,6 +52,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 pub struct HostProcesses {
     environment: Environment,
     shell: Shell,
+    signals: Arc<Mutex<Option<Signals>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -78,7 +84,11 @@ impl HostProcesses {
                 is_bash: false,
             },
         };
-        Self { environment, shell }
+        Self {
+            environment,
+            shell,
+            signals: Arc::default(),
+        }
     }
 
     /// The command for a spec, and the file of its script if it needs one.
@@ -183,13 +193,18 @@ impl Host for HostProcesses {
     }
 
     async fn asked_to_stop(&self) -> Option<String> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut interrupt = signal(SignalKind::interrupt()).ok()?;
-        let mut terminate = signal(SignalKind::terminate()).ok()?;
-        tokio::select! {
-            _ = interrupt.recv() => Some("SIGINT".to_owned()),
-            _ = terminate.recv() => Some("SIGTERM".to_owned()),
-        }
+        // Listened to from the first call on, also while nobody waits: a signal between two
+        // calls is the second call's.
+        poll_fn(|cx| {
+            let mut signals = self.signals.lock().expect("no holder of this lock panics");
+            if signals.is_none() {
+                *signals = Signals::listen().ok();
+            }
+            signals
+                .as_mut()
+                .map_or(Poll::Ready(None), |signals| signals.poll(cx))
+        })
+        .await
     }
 
     async fn reap(&self, prefix: &str) -> usize {

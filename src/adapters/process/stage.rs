@@ -20,14 +20,22 @@ use tokio_util::sync::CancellationToken;
 use super::subreaper::{active, has_unknown_child};
 use super::tree::{Process, Quarry, Snapshot};
 use super::{KILL_PATIENCE, lost, walk};
+use crate::adapters::buffers::Buffers;
 use crate::ports::Output;
 use crate::ports::process::{ProcessError, ProcessSpec};
 
 /// Size of the first read buffer, and of a pipe as the system makes it.
 const SMALL_READ: usize = 64 << 10;
 
-/// Size of pipe and reads for a stage that prints much: fewer switches between it and us.
-const LARGE_READ: usize = 1 << 20;
+/// Size of the pipe for a stage that prints much: fewer switches between it and us.
+const LARGE_PIPE: usize = 1 << 20;
+
+/// Size of a read from such a pipe. What is read is still in the processor's cache when it is
+/// passed on, and is as much as the log takes in one piece.
+const LARGE_READ: usize = 256 << 10;
+
+/// A read of so many bytes is shared with its receivers, a smaller one is copied.
+const SHARED_READ: usize = LARGE_READ / 2;
 
 /// Reads in a row before other tasks get their turn.
 const READS_PER_TURN: usize = 8;
@@ -337,6 +345,8 @@ impl Drop for Stage {
 struct OutputPipe {
     pipe: Receiver,
     buffer: Vec<u8>,
+    /// Large buffers, once the stage has shown that it prints much.
+    large: Option<Buffers>,
     ended: bool,
 }
 
@@ -351,6 +361,7 @@ impl OutputPipe {
         Ok(Self {
             pipe: Receiver::from_owned_fd(reader)?,
             buffer: Vec::new(),
+            large: None,
             ended: false,
         })
     }
@@ -359,9 +370,14 @@ impl OutputPipe {
     async fn turn(&mut self, output: &dyn Output) -> io::Result<()> {
         self.pipe.readable().await?;
         for _ in 0..READS_PER_TURN {
-            let Self { pipe, buffer, .. } = self;
+            let Self {
+                pipe,
+                buffer,
+                large,
+                ..
+            } = self;
             // Through tokio, which has to know when there is nothing left.
-            let read = pipe.try_io(|| match read(pipe.as_fd(), buffer, output)? {
+            let read = pipe.try_io(|| match read(pipe.as_fd(), buffer, large, output)? {
                 Read::Nothing => Err(io::ErrorKind::WouldBlock.into()),
                 read => Ok(read),
             });
@@ -382,8 +398,14 @@ impl OutputPipe {
     /// behind may print for ever.
     fn drain(&mut self, output: &dyn Output) -> io::Result<()> {
         let mut taken = 0;
-        while !self.ended && taken < 2 * LARGE_READ {
-            match read(self.pipe.as_fd(), &mut self.buffer, output)? {
+        while !self.ended && taken < 2 * LARGE_PIPE {
+            let Self {
+                pipe,
+                buffer,
+                large,
+                ..
+            } = self;
+            match read(pipe.as_fd(), buffer, large, output)? {
                 Read::Some(length) => taken += length,
                 Read::Nothing => break,
                 Read::End => self.ended = true,
@@ -405,7 +427,12 @@ impl OutputPipe {
 }
 
 /// Reads once, without waiting, into an emptied `buffer`, and passes the bytes on.
-fn read(pipe: BorrowedFd<'_>, buffer: &mut Vec<u8>, output: &dyn Output) -> io::Result<Read> {
+fn read(
+    pipe: BorrowedFd<'_>,
+    buffer: &mut Vec<u8>,
+    large: &mut Option<Buffers>,
+    output: &dyn Output,
+) -> io::Result<Read> {
     buffer.clear();
     if buffer.capacity() == 0 {
         buffer.reserve_exact(SMALL_READ);
@@ -421,11 +448,20 @@ fn read(pipe: BorrowedFd<'_>, buffer: &mut Vec<u8>, output: &dyn Output) -> io::
     if length == 0 {
         return Ok(Read::End);
     }
-    output.log(buffer);
-    if length == buffer.capacity() && length < LARGE_READ {
-        // The system may refuse, for example because a user has too much in pipes already.
-        let _ = rustix::pipe::fcntl_setpipe_size(pipe, LARGE_READ);
-        *buffer = Vec::with_capacity(LARGE_READ);
+    match large {
+        Some(large) if length >= SHARED_READ => {
+            let full = std::mem::replace(buffer, large.take());
+            output.log_shared(large.share(full));
+        }
+        Some(_) => output.log(buffer),
+        None => {
+            output.log(buffer);
+            if length == buffer.capacity() {
+                // The system may refuse, for example because a user has too much in pipes already.
+                let _ = rustix::pipe::fcntl_setpipe_size(pipe, LARGE_PIPE);
+                *buffer = large.insert(Buffers::new(LARGE_READ)).take();
+            }
+        }
     }
     Ok(Read::Some(length))
 }

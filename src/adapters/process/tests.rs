@@ -532,3 +532,25 @@ async fn reaping_leaves_no_zombies_of_stages() {
     // A zombie still exists for `kill`.
     assert_gone(&bench.pids("pids"));
 }
+
+#[tokio::test]
+async fn a_signal_that_nobody_waits_for_is_not_lost() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let host = HostProcesses::new();
+    let me = rustix::process::getpid();
+    let send = |signal| rustix::process::kill_process(me, signal).expect("a signal to ourselves");
+    // Tells when a signal has been handed out to everybody who listens.
+    let mut heard = signal(SignalKind::terminate()).expect("it can be listened to");
+    let next = async || {
+        let limit = Duration::from_secs(5);
+        tokio::time::timeout(limit, host.asked_to_stop()).await
+    };
+    let (first, ()) = tokio::join!(next(), async {
+        send(Signal::TERM);
+        heard.recv().await;
+    });
+    assert_eq!(first.ok().flatten().as_deref(), Some("SIGTERM"));
+    send(Signal::TERM);
+    heard.recv().await;
+    assert_eq!(next().await.ok().flatten().as_deref(), Some("SIGTERM"));
+}

@@ -11,6 +11,7 @@ mod docker_config;
 mod failure;
 mod link;
 mod names;
+mod referrers;
 mod upload;
 
 use std::collections::HashSet;
@@ -28,7 +29,7 @@ use self::upload::Upload;
 use super::backoff::Backoff;
 use super::http::Http;
 use crate::base::{Digest, Secret};
-use crate::ports::registry::{Manifest, Registry, RegistryError, RegistryReader, Target};
+use crate::ports::registry::{Manifest, Referrer, Registry, RegistryError, RegistryReader, Target};
 
 pub use self::docker_config::{DockerConfig, IDENTITY_USER};
 
@@ -281,6 +282,18 @@ impl RegistryReader for HttpRegistry {
         let place = Place::new(target, repository, Scope::Pull(repository), &what)?;
         let blob = self.read_blob(&place, digest).await;
         blob.map_err(|failure| failure.error)
+    }
+
+    async fn referrers(
+        &self,
+        target: &Target,
+        repository: &str,
+        subject: &Digest,
+    ) -> Result<Option<Vec<Referrer>>, RegistryError> {
+        let what = format!("referrers of {}", join(repository, subject.as_str()));
+        let place = Place::new(target, repository, Scope::Pull(repository), &what)?;
+        let referrers = self.read_referrers(&place, subject).await;
+        referrers.map_err(|failure| failure.error)
     }
 
     async fn tags(&self, target: &Target, repository: &str) -> Result<Vec<String>, RegistryError> {

@@ -122,6 +122,8 @@ impl Shared {
 pub(super) struct Life {
     pub(super) shared: Arc<Shared>,
     pub(super) number: u32,
+    /// Address of the engine it speaks with; none for the local one.
+    pub(super) engine: Option<Arc<str>>,
 }
 
 /// What a call that got through the gate still has ahead of it.
@@ -167,7 +169,8 @@ impl Life {
 
     /// The state, unless this life is over.
     pub(super) fn state(&self) -> Option<MutexGuard<'_, State>> {
-        let state = self.shared.state();
+        let mut state = self.shared.state();
+        state.turn_to(self.engine.as_deref());
         (!self.is_dead(&state)).then_some(state)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +19,7 @@ use crate::ports::engine::{
     BuildRequest, ContainerSpec, ContainerState, ContextFacts, Engine, EngineError, EngineReader,
     LocalImage, PushRequest, Pushed,
 };
+use crate::ports::engines::{EngineReaders, Engines};
 use crate::ports::registry::Target;
 use crate::ports::{Output, Progress, ProgressState};
 
@@ -277,6 +279,28 @@ impl Life {
             .await?;
         progress(output, text, text, ProgressState::Done, 1);
         Ok(id)
+    }
+}
+
+impl Life {
+    /// Every address leads to an engine of its own, with nothing on it yet.
+    fn at(&self, address: &str) -> Arc<Self> {
+        Arc::new(Self {
+            engine: Some(address.into()),
+            ..self.clone()
+        })
+    }
+}
+
+impl EngineReaders for Life {
+    fn reader(&self, _: &str, address: &str) -> Result<Arc<dyn EngineReader>, EngineError> {
+        Ok(self.at(address))
+    }
+}
+
+impl Engines for Life {
+    fn engine(&self, _: &str, address: &str) -> Result<Arc<dyn Engine>, EngineError> {
+        Ok(self.at(address))
     }
 }
 

@@ -42,6 +42,7 @@ pub const CALLS: &[&str] = &[
     "registry.digest",
     "registry.manifest",
     "registry.blob",
+    "registry.referrers",
     "registry.tags",
     "registry.resolve",
     "registry.put-manifest",
@@ -65,6 +66,7 @@ pub const CALLS: &[&str] = &[
     "process.run",
     "process.reap",
     "notifier.send",
+    "scanner.inventory",
     "scanner.scan",
     "secrets.read",
     "services.service",
@@ -244,6 +246,7 @@ impl PortError for EngineError {
             Failure::Broken => Self::broken(call, SCRIPTED.to_owned()),
             Failure::Unreachable => Self::Unreachable {
                 address: "sim:engine".to_owned(),
+                name: None,
                 source: Box::new(io::Error::from(io::ErrorKind::ConnectionRefused)),
             },
             Failure::Denied | Failure::Refused => Self::Refused {
@@ -415,7 +418,9 @@ impl PortError for ScanError {
     fn of(failure: &Failure, _call: &Call) -> Option<Self> {
         Some(match failure {
             Failure::Broken | Failure::Full => Self::Broken(SCRIPTED.to_owned()),
-            Failure::Unavailable | Failure::NotFound => Self::Unavailable(SCRIPTED.to_owned()),
+            Failure::Unavailable => Self::Unavailable(SCRIPTED.to_owned()),
+            // What is not found is the database: the image is looked for apart.
+            Failure::NotFound => Self::NoDatabase(SCRIPTED.to_owned()),
             _ => return None,
         })
     }

@@ -21,9 +21,9 @@ use crate::ports::Output;
 use crate::ports::clock::Clock;
 use crate::ports::notifier::{Message, Notifier, NotifyError};
 use crate::ports::process::{Host, ProcessError, ProcessSpec, Program};
-use crate::ports::scanner::{ScanError, Scanner, ScannerChoice};
+use crate::ports::scanner::{ScanError, ScanRequest, Scanned, Scanner, Subject};
 use crate::ports::secrets::{SecretError, SecretReader, SecretSource};
-use crate::scan::{Report, Tool};
+use crate::scan::{Inventory, Report, Tool};
 
 impl State {
     fn check_process(
@@ -197,11 +197,11 @@ impl Notifier for Life {
 impl Scanner for Life {
     async fn scan(
         &self,
-        image: &str,
-        choice: Option<&ScannerChoice>,
+        request: &ScanRequest<'_>,
         output: &dyn Output,
         cancel: &CancellationToken,
-    ) -> Result<Report, ScanError> {
+    ) -> Result<Scanned, ScanError> {
+        let image = &*request.subject.to_string();
         let call = Call::one("scanner.scan", image);
         self.tracked(&call, async {
             self.pass::<ScanError>(&call, Some(cancel)).await?;
@@ -223,7 +223,8 @@ impl Scanner for Life {
                     let scripted = state.reports.iter().rev().find(|(p, _)| hit(p));
                     Ok(scripted.map_or_else(
                         || {
-                            let name = choice.map_or("scanner", |choice| choice.name.word());
+                            let name = request.choice.and_then(|choice| choice.name);
+                            let name = name.map_or("scanner", |name| name.word());
                             let tool = Tool::named(&format!("simulated {name}"));
                             Report {
                                 packages: found.layers.len() as u64,
@@ -236,7 +237,35 @@ impl Scanner for Life {
                 .await?;
             let count = report.findings.len();
             output.log(format!("simulated: {count} findings in {image}\n").as_bytes());
-            Ok(report)
+            Ok(report.into())
+        })
+        .await
+    }
+
+    async fn inventory(
+        &self,
+        subject: &Subject,
+        _output: &dyn Output,
+        cancel: &CancellationToken,
+    ) -> Result<Inventory, ScanError> {
+        let image = &*subject.to_string();
+        let call = Call::one("scanner.inventory", image);
+        self.tracked(&call, async {
+            self.pass::<ScanError>(&call, Some(cancel)).await?;
+            self.look(|state| {
+                let found = state.lookup(&call, image).map_err(ScanError::Broken)?;
+                let Some(found) = found else {
+                    let message = format!("the engine has no image {image}");
+                    state.violate(Rule::NeverBuilt, &call, message.clone());
+                    return Err(ScanError::Broken(message));
+                };
+                // Simulated images hold layers and no package.
+                Ok(Inventory {
+                    image: found.id().to_owned(),
+                    ..Inventory::default()
+                })
+            })
+            .await
         })
         .await
     }

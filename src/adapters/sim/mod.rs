@@ -112,6 +112,7 @@ impl SimWorld {
         let life = Arc::new(Life {
             shared: self.shared.clone(),
             number: self.state().life,
+            engine: None,
         });
         let store = Arc::new(MortalStore {
             life: Life::clone(&life),
@@ -122,6 +123,7 @@ impl SimWorld {
                 clock: life.clone(),
                 workspace: life.clone(),
                 engine: life.clone(),
+                engines: life.clone(),
                 registry: life.clone(),
                 vcs: life.clone(),
                 cloud: life.clone(),
@@ -132,6 +134,7 @@ impl SimWorld {
             },
             workspace: life.clone(),
             engine: life.clone(),
+            engines: life.clone(),
             registry: life.clone(),
             vcs: life.clone(),
             host: life.clone(),
@@ -143,7 +146,9 @@ impl SimWorld {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.shared.state()
+        let mut state = self.shared.state();
+        state.turn_to(None);
+        state
     }
 
     /// Every effect so far, in order.
@@ -342,9 +347,19 @@ impl SimWorld {
         self.state().messages.clone()
     }
 
-    /// Names of the containers there are, running or not, sorted.
+    /// Names of the containers there are on the local engine, running or not, sorted.
     pub fn containers(&self) -> Vec<String> {
-        let state = self.state();
+        Self::names(&self.state())
+    }
+
+    /// Names of the containers there are on the engine of an address, sorted.
+    pub fn containers_at(&self, address: &str) -> Vec<String> {
+        let mut state = self.shared.state();
+        state.turn_to(Some(address));
+        Self::names(&state)
+    }
+
+    fn names(state: &State) -> Vec<String> {
         let mut names: Vec<_> = state
             .containers
             .values()

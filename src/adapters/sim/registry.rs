@@ -11,7 +11,9 @@ use super::ledger::Rule;
 use super::reference::{is_host, is_repository, is_tag};
 use super::state::State;
 use crate::base::{Digest, Secret};
-use crate::ports::registry::{Login, Manifest, Registry, RegistryError, RegistryReader, Target};
+use crate::ports::registry::{
+    Login, Manifest, Referrer, Registry, RegistryError, RegistryReader, Target,
+};
 
 type Key = (String, String);
 
@@ -178,6 +180,32 @@ impl RegistryReader for Life {
             let key = state.check_name(&call, target, repository)?;
             let found = state.registries.get(&key);
             Ok(found.and_then(|found| Some(found.blobs.get(digest)?.to_vec())))
+        })
+        .await
+    }
+
+    async fn referrers(
+        &self,
+        target: &Target,
+        repository: &str,
+        subject: &Digest,
+    ) -> Result<Option<Vec<Referrer>>, RegistryError> {
+        let call = call("registry.referrers", target, repository, subject.as_str());
+        self.pass::<RegistryError>(&call, None).await?;
+        self.look(|state| {
+            let key = state.check_name(&call, target, repository)?;
+            let manifests = state.registries.get(&key).map(|found| &found.manifests);
+            let referrers = manifests
+                .into_iter()
+                .flatten()
+                .filter_map(|(digest, content)| {
+                    let manifest: Value = serde_json::from_slice(&content.1).ok()?;
+                    (manifest["subject"]["digest"] == subject.as_str()).then(|| Referrer {
+                        digest: digest.clone(),
+                        artifact_type: manifest["artifactType"].as_str().unwrap_or("").to_owned(),
+                    })
+                });
+            Ok(Some(referrers.collect()))
         })
         .await
     }

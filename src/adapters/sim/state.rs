@@ -43,9 +43,11 @@ pub(super) struct State {
     /// By run and stage.
     pub(super) artifacts: BTreeMap<(String, String), Files>,
 
-    /// Local images by id.
+    /// The engine that the following is about: its address, or none for the local one.
+    pub(super) engine: Option<String>,
+    /// Images by id.
     pub(super) images: BTreeMap<String, Image>,
-    /// Local tags in full form: as given, and the image's id.
+    /// Tags in full form: as given, and the image's id.
     pub(super) tags: BTreeMap<String, (String, String)>,
     /// By id.
     pub(super) containers: BTreeMap<String, Container>,
@@ -53,6 +55,9 @@ pub(super) struct State {
     pub(super) removed: BTreeSet<String>,
     /// By name.
     pub(super) networks: BTreeMap<String, Net>,
+    /// What the other engines hold.
+    pub(super) elsewhere: BTreeMap<Option<String>, Holding>,
+
     /// Scripted verdicts: pattern, verdict, time until it is given.
     pub(super) verdicts: Vec<(String, Health, std::time::Duration)>,
 
@@ -81,7 +86,35 @@ pub(super) struct State {
     pub(super) known: BTreeSet<Arc<str>>,
 }
 
+/// What one engine holds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Holding {
+    images: BTreeMap<String, Image>,
+    tags: BTreeMap<String, (String, String)>,
+    containers: BTreeMap<String, Container>,
+    removed: BTreeSet<String>,
+    networks: BTreeMap<String, Net>,
+}
+
 impl State {
+    /// Makes another engine the one at hand.
+    pub(super) fn turn_to(&mut self, engine: Option<&str>) {
+        if self.engine.as_deref() == engine {
+            return;
+        }
+        let next = engine.map(str::to_owned);
+        let holding = self.elsewhere.remove(&next).unwrap_or_default();
+        let left = Holding {
+            images: std::mem::replace(&mut self.images, holding.images),
+            tags: std::mem::replace(&mut self.tags, holding.tags),
+            containers: std::mem::replace(&mut self.containers, holding.containers),
+            removed: std::mem::replace(&mut self.removed, holding.removed),
+            networks: std::mem::replace(&mut self.networks, holding.networks),
+        };
+        let engine = std::mem::replace(&mut self.engine, next);
+        self.elsewhere.insert(engine, left);
+    }
+
     /// Records a breach of a rule.
     pub(super) fn violate(&mut self, rule: Rule, call: &Call, message: impl Into<String>) {
         self.violations.push(Violation {

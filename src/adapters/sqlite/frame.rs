@@ -8,6 +8,7 @@
 //! A long log gets an index file beside it, a hint only: pairs of numbers, one about each
 //! mebibyte, that say at which byte of the file a frame begins and where it stands in the log.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -91,33 +92,26 @@ impl Header {
 /// Most bytes of a block in a zstd frame.
 const BLOCK: usize = 128 << 10;
 
-/// Bytes [`store`] needs for `plain` bytes.
-pub(super) fn stored(plain: usize) -> usize {
-    9 + plain + 3 * plain.div_ceil(BLOCK).max(1)
-}
-
-/// Writes a zstd frame of uncompressed blocks to the front of `target`; returns its length.
-pub(super) fn store(plain: &[u8], target: &mut [u8]) -> usize {
+/// A zstd frame of uncompressed blocks, in pieces to be written one after another: the bytes
+/// themselves are not copied.
+pub(super) fn store(plain: &[u8]) -> Vec<Cow<'_, [u8]>> {
     debug_assert!(
         (1..=LARGEST).contains(&plain.len()),
         "the size fits four bytes"
     );
-    let mut at = 0;
-    let mut put = |bytes: &[u8]| {
-        target[at..at + bytes.len()].copy_from_slice(bytes);
-        at += bytes.len();
-    };
     // Magic number; one segment, its size in four bytes, no checksum; the size.
-    put(&[0x28, 0xB5, 0x2F, 0xFD, 0xA0]);
-    put(&(plain.len() as u32).to_le_bytes());
-    let blocks = plain.len().div_ceil(BLOCK);
-    for (number, block) in plain.chunks(BLOCK).enumerate() {
+    let mut head = vec![0x28, 0xB5, 0x2F, 0xFD, 0xA0];
+    head.extend_from_slice(&(plain.len() as u32).to_le_bytes());
+    let mut pieces = Vec::with_capacity(2 * plain.len().div_ceil(BLOCK));
+    let mut blocks = plain.chunks(BLOCK).peekable();
+    while let Some(block) = blocks.next() {
         // Three bytes: whether it is the last one, type 0 (raw), its size.
-        let last = u32::from(number + 1 == blocks);
-        put(&((block.len() as u32) << 3 | last).to_le_bytes()[..3]);
-        put(block);
+        let last = u32::from(blocks.peek().is_none());
+        head.extend_from_slice(&((block.len() as u32) << 3 | last).to_le_bytes()[..3]);
+        pieces.push(Cow::Owned(std::mem::take(&mut head)));
+        pieces.push(Cow::Borrowed(block));
     }
-    at
+    pieces
 }
 
 /// FNV-1a: enough to tell a header from rubbish.
@@ -243,10 +237,8 @@ mod tests {
     fn stored_frames_are_zstd() {
         for size in [1, 255, 256, BLOCK, BLOCK + 1, LARGEST] {
             let plain: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
-            let mut target = vec![0; stored(size)];
-            let length = store(&plain, &mut target);
-            assert_eq!(length, stored(size));
-            assert_eq!(zstd::bulk::decompress(&target, size).unwrap(), plain);
+            let stored = store(&plain).concat();
+            assert_eq!(zstd::bulk::decompress(&stored, size).unwrap(), plain);
         }
     }
 

@@ -3,31 +3,44 @@
 //! Bytes are collected up to the size of a frame. A short log is compressed where it is flushed;
 //! once a log fills a frame, a thread of its own compresses and writes while the caller goes on,
 //! over a short channel of buffers that are used again: the memory is bounded, and a stage that
-//! is faster than the disk waits for it. A stage that prints nothing leaves no file.
+//! is faster than the disk waits for it. Large pieces that may be kept become frames of their own
+//! and are not copied. A stage that prints nothing leaves no file.
 //!
 //! What was written but not flushed is lost if the process is killed.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, IoSlice, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Instant;
+
+use bytes::Bytes;
 
 use super::error;
 use super::frame::{self, HEADER, Header, LARGEST, Place};
 use super::lock;
+use crate::adapters::buffers::Buffers;
 use crate::ports::store::{LogWriter, StoreError};
 
 /// Frames on their way to the thread.
 const QUEUED: usize = 8;
 
+/// A piece that may be kept and has so many bytes is a frame of its own.
+const LARGE: usize = LARGEST / 2;
+
 /// An index entry is written about so often, in bytes of the log or of its file.
 const INDEX_EVERY: u64 = 1 << 20;
 
-/// How much time is spent on making a frame small, by how many frames wait behind it.
+/// Bytes a stage may print in a second before its log is kept as it is: compressing would then take
+/// a processor that the stage itself, or another one, has use for.
+const FLOOD: u128 = 100_000_000;
+
+/// How much time is spent on making a frame small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effort {
     /// The log leaves time.
@@ -40,11 +53,12 @@ enum Effort {
 }
 
 impl Effort {
-    fn with(waiting: usize) -> Self {
+    /// By how many frames wait behind this one, and whether the log comes as a flood.
+    fn with(waiting: usize, flood: bool) -> Self {
         match waiting {
+            _ if flood || waiting > QUEUED / 3 => Self::None,
             0 => Self::Relaxed,
-            _ if waiting <= QUEUED / 3 => Self::Hurried,
-            _ => Self::None,
+            _ => Self::Hurried,
         }
     }
 
@@ -60,6 +74,7 @@ impl Effort {
 /// The writer of one stage's log.
 pub(super) struct FrameWriter {
     buffer: Vec<u8>,
+    buffers: Buffers,
     sink: Sink,
 }
 
@@ -71,7 +86,8 @@ enum Sink {
 
 struct Thread {
     jobs: SyncSender<Job>,
-    spare: Receiver<Vec<u8>>,
+    /// When the last frame was taken off the writer's hands.
+    free_since: Option<Instant>,
     shared: Arc<Shared>,
     handle: Option<JoinHandle<()>>,
 }
@@ -83,7 +99,7 @@ struct Shared {
 }
 
 enum Job {
-    Frame(Vec<u8>),
+    Frame { bytes: Bytes, flood: bool },
     Flush(SyncSender<()>),
     End,
 }
@@ -93,24 +109,41 @@ impl FrameWriter {
     pub(super) fn new(path: PathBuf) -> Self {
         Self {
             buffer: Vec::new(),
+            buffers: Buffers::new(LARGEST),
             sink: Sink::Here(Appender::new(path)),
         }
     }
 
-    /// Hands a full buffer to the thread, which is started if there is none.
+    /// Hands what was collected to the thread.
     fn submit(&mut self) -> Result<(), StoreError> {
-        let full = std::mem::take(&mut self.buffer);
-        match &mut self.sink {
-            Sink::Failed(error) => return Err(error.clone()),
-            Sink::Thread(thread) => self.buffer = thread.send(full)?,
-            Sink::Here(appender) => {
-                let appender = std::mem::replace(appender, Appender::new(PathBuf::new()));
-                let thread = Thread::start(appender).map_err(|error| self.fail(error))?;
-                self.buffer = thread.send(full)?;
-                self.sink = Sink::Thread(thread);
-            }
+        if self.buffer.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let full = std::mem::replace(&mut self.buffer, self.buffers.take());
+        let full = self.buffers.share(full);
+        self.send(full)
+    }
+
+    /// Hands a frame to the thread, which is started if there is none.
+    fn send(&mut self, frame: Bytes) -> Result<(), StoreError> {
+        if let Sink::Here(appender) = &mut self.sink {
+            let appender = std::mem::replace(appender, Appender::new(PathBuf::new()));
+            let thread = Thread::start(appender).map_err(|error| self.fail(error))?;
+            self.sink = Sink::Thread(thread);
+        }
+        match &mut self.sink {
+            Sink::Thread(thread) => thread.send(frame),
+            Sink::Failed(error) => Err(error.clone()),
+            Sink::Here(_) => unreachable!("the thread was just started"),
+        }
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        match &self.sink {
+            Sink::Failed(error) => Err(error.clone()),
+            Sink::Thread(thread) => thread.check(),
+            Sink::Here(_) => Ok(()),
+        }
     }
 
     fn fail(&mut self, error: StoreError) -> StoreError {
@@ -121,11 +154,7 @@ impl FrameWriter {
 
 impl LogWriter for FrameWriter {
     fn write(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
-        match &self.sink {
-            Sink::Failed(error) => return Err(error.clone()),
-            Sink::Thread(thread) => thread.check()?,
-            Sink::Here(_) => {}
-        }
+        self.check()?;
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(LARGEST - self.buffer.len()));
             self.buffer.extend_from_slice(now);
@@ -137,7 +166,25 @@ impl LogWriter for FrameWriter {
         Ok(())
     }
 
+    fn write_shared(&mut self, bytes: &Bytes) -> Result<(), StoreError> {
+        if bytes.len() < LARGE {
+            return self.write(bytes);
+        }
+        self.check()?;
+        self.submit()?;
+        let mut rest = bytes.clone();
+        while rest.len() >= LARGE {
+            let frame = rest.split_to(rest.len().min(LARGEST));
+            self.send(frame)?;
+        }
+        self.write(&rest)
+    }
+
     fn flush(&mut self) -> Result<(), StoreError> {
+        match &self.sink {
+            Sink::Failed(_) | Sink::Here(_) => {}
+            Sink::Thread(_) => self.submit()?,
+        }
         match &mut self.sink {
             Sink::Failed(error) => Err(error.clone()),
             Sink::Here(_) if self.buffer.is_empty() => Ok(()),
@@ -146,12 +193,7 @@ impl LogWriter for FrameWriter {
                 self.buffer.clear();
                 result.map_err(|error| self.fail(error))
             }
-            Sink::Thread(thread) => {
-                if !self.buffer.is_empty() {
-                    self.buffer = thread.send(std::mem::take(&mut self.buffer))?;
-                }
-                thread.flush()
-            }
+            Sink::Thread(thread) => thread.flush(),
         }
     }
 }
@@ -167,23 +209,20 @@ impl Thread {
     fn start(mut appender: Appender) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared::default());
         let (jobs, inbox) = sync_channel(QUEUED);
-        let (give_back, spare) = sync_channel(QUEUED + 2);
         let seen = Arc::clone(&shared);
         let path = appender.path.clone();
         let work = move || {
             // Ends with the order to, or when the writer is gone.
             for job in inbox {
                 match job {
-                    Job::Frame(mut buffer) => {
+                    Job::Frame { bytes, flood } => {
                         let waiting = seen.queued.fetch_sub(1, Ordering::Relaxed) - 1;
-                        let effort = Effort::with(waiting);
+                        let effort = Effort::with(waiting, flood);
                         if seen.failure.get().is_none()
-                            && let Err(error) = appender.append(&buffer, effort)
+                            && let Err(error) = appender.append(&bytes, effort)
                         {
                             let _ = seen.failure.set(error);
                         }
-                        buffer.clear();
-                        let _ = give_back.try_send(buffer);
                     }
                     Job::Flush(done) => {
                         let _ = done.send(());
@@ -198,23 +237,24 @@ impl Thread {
             .map_err(|cause| error::io(&path, &cause))?;
         Ok(Self {
             jobs,
-            spare,
+            free_since: None,
             shared,
             handle: Some(handle),
         })
     }
 
-    /// Passes a buffer on, waiting for room, and returns an empty one.
-    fn send(&self, buffer: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+    /// Passes a frame on, waiting for room.
+    fn send(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         self.check()?;
+        // Time spent waiting for room tells nothing about the stage and does not count.
+        let flood = self.free_since.is_some_and(|since| {
+            bytes.len() as u128 * 1_000_000_000 > FLOOD * since.elapsed().as_nanos()
+        });
         self.shared.queued.fetch_add(1, Ordering::Relaxed);
-        self.jobs
-            .send(Job::Frame(buffer))
-            .map_err(|_| self.gone())?;
-        Ok(self
-            .spare
-            .try_recv()
-            .unwrap_or_else(|_| Vec::with_capacity(LARGEST)))
+        let sent = self.jobs.send(Job::Frame { bytes, flood });
+        sent.map_err(|_| self.gone())?;
+        self.free_since = Some(Instant::now());
+        Ok(())
     }
 
     /// Waits until everything sent so far is in the file.
@@ -247,7 +287,7 @@ impl Drop for Thread {
 struct Appender {
     path: PathBuf,
     open: Option<Open>,
-    /// Header and compressed bytes, kept for its capacity.
+    /// Compressed bytes, kept for its capacity.
     packed: Vec<u8>,
 }
 
@@ -291,30 +331,30 @@ impl Appender {
             Some(open) => open,
             none => none.insert(Open::at(&self.path)?),
         };
-        let room =
-            HEADER + zstd::zstd_safe::compress_bound(plain.len()).max(frame::stored(plain.len()));
-        if self.packed.len() < room {
-            self.packed.resize(room, 0);
-        }
-        let target = &mut self.packed[HEADER..];
-        let packed = if effort == Effort::None {
-            frame::store(plain, target)
+        let narrow = |number: usize| u32::try_from(number).map_err(io::Error::other);
+        let mut header = Header {
+            start: open.next.start,
+            size: narrow(plain.len())?,
+            packed: 0,
+        };
+        let pieces = if effort == Effort::None {
+            frame::store(plain)
         } else {
+            let room = zstd::zstd_safe::compress_bound(plain.len());
+            if self.packed.len() < room {
+                self.packed.resize(room, 0);
+            }
             if open.level != effort.level() {
                 open.compressor.set_compression_level(effort.level())?;
                 open.level = effort.level();
             }
-            open.compressor.compress_to_buffer(plain, target)?
+            let packed = open
+                .compressor
+                .compress_to_buffer(plain, &mut self.packed[..])?;
+            vec![Cow::Borrowed(&self.packed[..packed])]
         };
-        let narrow = |number: usize| u32::try_from(number).map_err(io::Error::other);
-        let header = Header {
-            start: open.next.start,
-            size: narrow(plain.len())?,
-            packed: narrow(packed)?,
-        };
-        self.packed[..HEADER].copy_from_slice(&header.encode());
-        let bytes = &self.packed[..HEADER + packed];
-        if let Err(cause) = open.data.write_all_at(bytes, open.next.place) {
+        header.packed = narrow(pieces.iter().map(|piece| piece.len()).sum())?;
+        if let Err(cause) = write_pieces(&mut open.data, open.next.place, header, &pieces) {
             // Nothing of a failed write is kept.
             let _ = open.data.set_len(open.next.place);
             return Err(cause);
@@ -393,6 +433,31 @@ impl Open {
             self.index = None;
         }
     }
+}
+
+/// Writes a frame behind its header, in as few calls as the system needs.
+fn write_pieces(
+    data: &mut File,
+    place: u64,
+    header: Header,
+    pieces: &[Cow<'_, [u8]>],
+) -> io::Result<()> {
+    let header = header.encode();
+    let mut slices: Vec<IoSlice<'_>> = std::iter::once(&header[..])
+        .chain(pieces.iter().map(|piece| &**piece))
+        .map(IoSlice::new)
+        .collect();
+    let mut rest = &mut slices[..];
+    data.seek(SeekFrom::Start(place))?;
+    while !rest.is_empty() {
+        match data.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut rest, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a frame's bytes are what they were.

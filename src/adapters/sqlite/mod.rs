@@ -28,8 +28,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-pub use self::prune::{Pruned, Retention};
-
 use self::db::{Access, Db};
 use self::group::Groups;
 use crate::base::RunId;

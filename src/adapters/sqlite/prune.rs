@@ -8,35 +8,10 @@ use rusqlite::{Connection, params};
 use super::read::run_id;
 use super::{SqliteStore, error, lock};
 use crate::base::{RunId, Timestamp};
-use crate::ports::store::StoreError;
+use crate::ports::store::{LAST_SUCCESS, Pruned, Retention, StoreError};
 
 /// A blob that was put so recently may belong to a run that is just being created, in seconds.
 const YOUNG: i64 = 24 * 3600;
-
-/// What to keep. A run is forgotten if any limit says so.
-///
-/// Never forgotten: a run that has not ended or is held, one that such a run was chained from,
-/// and the newest successes of each pipeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// Forget runs that were created before.
-    pub before: Option<Timestamp>,
-    /// Keep at most so many runs.
-    pub runs: Option<usize>,
-    /// Keep at most so many bytes of events and logs.
-    pub bytes: Option<u64>,
-    /// So many newest successes of each pipeline stay in any case.
-    pub successes: usize,
-}
-
-/// What was forgotten.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// Runs.
-    pub runs: usize,
-    /// Bytes of events, logs and blobs.
-    pub bytes: u64,
-}
 
 /// A run as far as retention is concerned.
 struct Old {
@@ -66,14 +41,16 @@ impl SqliteStore {
             let Ok(_hold) = lock::hold_run(&self.locks(), &run.run) else {
                 continue;
             };
-            if self.forget(&run)? {
+            if policy.dry || self.forget(&run)? {
                 count -= 1;
                 total -= run.bytes;
-                pruned.runs += 1;
                 pruned.bytes += run.bytes;
+                pruned.runs.push(run.run);
             }
         }
-        pruned.bytes += self.sweep()?;
+        if !policy.dry {
+            pruned.bytes += self.sweep()?;
+        }
         Ok(pruned)
     }
 
@@ -129,11 +106,12 @@ fn candidates(
     logs: &Path,
 ) -> rusqlite::Result<Vec<Old>> {
     let mut statement = connection.prepare(
-        "SELECT id, name, pipeline, created, outcome, upstream, root,
+        "SELECT id, name, pipeline, created, outcome, upstream, root, reference,
             (SELECT coalesce(sum(length(json) + 16), 0) FROM event WHERE event.run = run.id)
          FROM run ORDER BY id DESC",
     )?;
     let mut rows = statement.query([])?;
+    let mut branches = branches(connection)?;
     let mut successes: HashMap<String, usize> = HashMap::new();
     let mut needed: HashSet<String> = HashSet::new();
     let mut old = Vec::new();
@@ -150,8 +128,11 @@ fn candidates(
             let seen = successes.entry(row.get(2)?).or_default();
             *seen += 1;
             keep |= *seen <= policy.successes;
+            // What is compared with, where a branch is worked on.
+            let place = format!("{} {}", row.get::<_, String>(2)?, row.get::<_, String>(7)?);
+            keep |= policy.successes > 0 && branches.remove(&place);
         }
-        let bytes = row.get::<_, i64>(7)?.unsigned_abs() + size_of(&logs.join(&name));
+        let bytes = row.get::<_, i64>(8)?.unsigned_abs() + size_of(&logs.join(&name));
         old.push(Old {
             id: row.get(0)?,
             run: run_id(1, &name)?,
@@ -162,6 +143,14 @@ fn candidates(
     }
     old.reverse();
     Ok(old)
+}
+
+/// Pipelines and branches that had a success: `pipeline branch`.
+fn branches(connection: &Connection) -> rusqlite::Result<HashSet<String>> {
+    connection
+        .prepare("SELECT key FROM fact WHERE scope = ?1")?
+        .query_map(params![LAST_SUCCESS], |row| row.get(0))?
+        .collect()
 }
 
 /// Deletes blobs whose digest stands in no event and no fact; returns their bytes.

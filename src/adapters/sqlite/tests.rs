@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::base::Timestamp;
-use crate::ports::store::{RunRow, StoreReader};
+use crate::ports::store::{LAST_SUCCESS, Retention, RunRow, StoreReader};
 
 fn store() -> (tempfile::TempDir, SqliteStore) {
     let dir = tempfile::tempdir().unwrap();
@@ -181,6 +183,38 @@ fn log_names_cannot_leave_their_directory() {
     }
 }
 
+#[test]
+fn shared_pieces_and_copied_ones_keep_their_order() {
+    let (_dir, store) = store();
+    let total = 8_000_000;
+    let text = Bytes::from(pattern(0, total));
+    let mut writer = store.log_writer(&run(1), "run.flood").unwrap();
+    let mut at = 0;
+    for step in [1, 100, 140_000, 131_071, 131_072, 3, 262_144, 700_001]
+        .iter()
+        .cycle()
+    {
+        let end = (at + step).min(total);
+        let piece = text.slice(at..end);
+        if step % 3 == 0 {
+            writer.write(&piece).unwrap();
+        } else {
+            writer.write_shared(&piece).unwrap();
+        }
+        at = end;
+        if at == total {
+            break;
+        }
+    }
+    writer.flush().unwrap();
+    assert!(store.log(&run(1), "run.flood", 0, total).unwrap() == text);
+    let middle = store.log(&run(1), "run.flood", 5_000_001, 1_000).unwrap();
+    assert_eq!(middle, pattern(5_000_001, 1_000));
+    let file = fs::read(store.logs().join(run(1).as_str()).join("run.flood.zst")).unwrap();
+    let plain = zstd::stream::decode_all(&file[..]).unwrap();
+    assert!(plain == text, "any zstd reads it");
+}
+
 /// Bytes that tell their own offset.
 fn pattern(from: usize, length: usize) -> Vec<u8> {
     (from / 8..(from + length).div_ceil(8) + 1)
@@ -332,22 +366,20 @@ fn pruning_keeps_what_it_must() {
             .collect()
     };
 
-    let nothing = Retention {
-        before: None,
-        runs: None,
-        bytes: None,
-        successes: 0,
-    };
-    assert_eq!(store.prune(&nothing).unwrap().runs, 0);
+    let nothing = Retention::default();
+    assert_eq!(store.prune(&nothing).unwrap().runs, []);
     let old = Retention {
         before: Some(Timestamp(5)),
         successes: 2,
         ..nothing
     };
+    let dry = store.prune(&Retention { dry: true, ..old }).unwrap();
+    assert_eq!(dry.runs, [run(1), run(4)]);
+    assert_eq!(left().len(), 7);
     let pruned = store.prune(&old).unwrap();
     // 2 is held, 3 is one of the last two successes.
     assert_eq!(left(), [run(7), run(6), run(5), run(3), run(2)]);
-    assert_eq!(pruned.runs, 2);
+    assert_eq!(pruned.runs, dry.runs);
     assert!(pruned.bytes > 2000, "{pruned:?}");
     assert!(store.events(&run(1), 0, 9).unwrap().is_empty());
     assert!(!store.logs().join(run(1).as_str()).exists());
@@ -398,16 +430,43 @@ fn pruning_drops_blobs_nobody_mentions() {
         value: fact.clone(),
     };
     store.append(&[event], &[create(1, "p"), set]).unwrap();
-    store
-        .prune(&Retention {
-            before: None,
-            runs: None,
-            bytes: None,
-            successes: 0,
-        })
-        .unwrap();
+    store.prune(&Retention::default()).unwrap();
     for digest in [&used, &fact, &young] {
         assert!(store.blob(digest).unwrap().is_some());
     }
     assert!(store.blob(&unused).unwrap().is_none());
+}
+
+#[test]
+fn pruning_keeps_the_last_success_of_every_branch() {
+    let (_dir, store) = store();
+    let on = |number: u64, reference: &str| {
+        let Change::CreateRun(row) = create(number, "p") else {
+            panic!("it creates a run");
+        };
+        let reference = reference.to_owned();
+        Change::CreateRun(RunRow { reference, ..row })
+    };
+    for (number, reference) in (1..).zip(["main", "v1", "main", "next", "v2"]) {
+        store.append(&[], &[on(number, reference)]).unwrap();
+        store.append(&[], &[finish(number, "succeeded")]).unwrap();
+        let key = match reference.strip_prefix('v') {
+            Some(tag) => format!("p refs/tags/v{tag}"),
+            None => format!("p {reference}"),
+        };
+        let fact = Change::SetFact {
+            scope: LAST_SUCCESS.to_owned(),
+            key,
+            value: "sha".to_owned(),
+        };
+        store.append(&[], &[fact]).unwrap();
+    }
+    let policy = Retention {
+        runs: Some(0),
+        successes: 1,
+        ..Retention::default()
+    };
+    let pruned = store.prune(&policy).unwrap();
+    assert_eq!(pruned.runs, [run(1), run(2)]);
+    assert!(store.fact(LAST_SUCCESS, "p main").unwrap().is_some());
 }

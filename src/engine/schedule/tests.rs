@@ -34,7 +34,7 @@ fn schedule(graph: &Arc<Graph>, left_out: impl Fn(usize) -> bool) -> Schedule {
     Schedule::new(
         graph.clone(),
         &vec![1; stages],
-        &vec![true; stages],
+        &vec![Lane::Local; stages],
         left_out,
     )
 }
@@ -55,7 +55,7 @@ fn drive(
                 Decision::LeaveOut => format!("{} left out", name(at)),
             });
         }
-        let Some(at) = schedule.next(true) else {
+        let Some(at) = schedule.next(Lane::Local) else {
             assert!(schedule.is_done(), "nothing is ready and nothing has ended");
             return told;
         };
@@ -247,14 +247,14 @@ fn a_drain_takes_what_has_not_begun_and_decides_nothing_about_it() {
     );
     let mut schedule = schedule(&graph, |_| false);
     schedule.begin([]);
-    let running = schedule.next(true);
+    let running = schedule.next(Lane::Local);
     assert_eq!(running, Some(0));
     let drained = schedule.drain(|at| Some(at) == running || stages[at].is_last());
     let names: Vec<_> = drained.iter().map(|at| stages[*at].id.as_str()).collect();
     assert_eq!(names, ["run.b", "run.c", "run.d"]);
     assert_eq!(schedule.decided(), None, "they ended; nothing blocked them");
     assert_eq!(
-        schedule.next(true),
+        schedule.next(Lane::Local),
         None,
         "the last stage waits for what runs"
     );
@@ -275,31 +275,31 @@ fn the_longest_remaining_path_starts_first_then_declaration_order() {
            run tail { needs run.head; script "true" }
            run same { script "true" }"#,
     );
-    let mut schedule = Schedule::new(graph, &[5, 20, 1, 30, 5], &[true; 5], |_| false);
+    let mut schedule = Schedule::new(graph, &[5, 20, 1, 30, 5], &[Lane::Local; 5], |_| false);
     schedule.begin([]);
     let mut order = Vec::new();
-    while let Some(at) = schedule.next(true) {
+    while let Some(at) = schedule.next(Lane::Local) {
         order.push(stages[at].id.name());
     }
     assert_eq!(order, ["head", "slow", "quick", "same"]);
 }
 
 #[test]
-fn local_and_other_work_queue_apart() {
+fn every_lane_has_a_queue_of_its_own() {
     let (stages, graph) = pipeline(
         "build app
          run a { script \"true\" }
          push app { needs build.app }",
     );
-    let local = [true, true, false];
-    let mut schedule = Schedule::new(graph, &[1; 3], &local, |_| false);
+    let lanes = [Lane::Build, Lane::Local, Lane::Remote];
+    let mut schedule = Schedule::new(graph, &[1; 3], &lanes, |_| false);
     schedule.begin([]);
-    assert_eq!(schedule.next(false), None);
-    assert_eq!(schedule.next(true), Some(0));
+    assert_eq!(schedule.next(Lane::Remote), None);
+    assert_eq!(schedule.next(Lane::Build), Some(0));
     schedule.finish(0, Standing::Good);
-    let next = schedule.next(false).map(|at| stages[at].id.as_str());
+    let next = schedule.next(Lane::Remote).map(|at| stages[at].id.as_str());
     assert_eq!(next, Some("push.app"));
-    assert_eq!(schedule.next(true), Some(1));
+    assert_eq!(schedule.next(Lane::Local), Some(1));
 }
 
 #[test]
@@ -455,7 +455,7 @@ proptest! {
                 };
                 prop_assert_eq!(ended.insert(at, standing), None, "stage {} ended twice", at);
             }
-            while let Some(at) = schedule.next(true) {
+            while let Some(at) = schedule.next(Lane::Local) {
                 for before in &awaited[at] {
                     let before = ended.get(before);
                     prop_assert!(before.is_some_and(|before| *before != Standing::Bad));

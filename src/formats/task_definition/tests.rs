@@ -1,3 +1,5 @@
+//! What is read, set, compared and refused of a task definition.
+
 use serde_json::json;
 
 use super::*;

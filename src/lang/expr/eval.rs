@@ -1,5 +1,6 @@
 //! Evaluates an expression.
 
+use super::Place;
 use super::parser::{Comparison, Kind, Method, Node};
 use super::types::{Type, Value};
 use crate::base::Span;
@@ -29,7 +30,7 @@ pub enum EvalError {
 pub(super) struct Evaluator<'a> {
     pub(super) lookup: &'a dyn Fn(&[String]) -> Option<Value>,
     /// Where the expression starts in its source.
-    pub(super) offset: usize,
+    pub(super) place: Place,
 }
 
 impl Evaluator<'_> {
@@ -182,6 +183,6 @@ impl Evaluator<'_> {
     }
 
     fn place(&self, span: Span) -> Span {
-        Span::new(span.start + self.offset, span.end + self.offset)
+        self.place.of(span)
     }
 }

@@ -58,12 +58,42 @@ mod codes {
 pub struct Expr {
     text: String,
     source: Source,
-    offset: usize,
+    place: Place,
     root: Node,
 }
 
-/// Reads an expression that starts at a byte of a source.
-pub fn parse(source: &Source, span_offset: usize, text: &str) -> Result<Expr, Vec<Diagnostic>> {
+/// Where an expression stands in its source.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// It is written there as it is, from this byte on.
+    At(usize),
+    /// It is written with escapes, so that only the whole of it has a place.
+    Within(Span),
+}
+
+impl From<usize> for Place {
+    fn from(start: usize) -> Self {
+        Self::At(start)
+    }
+}
+
+impl Place {
+    /// The place of a part.
+    fn of(self, part: Span) -> Span {
+        match self {
+            Self::At(start) => Span::new(part.start + start, part.end + start),
+            Self::Within(whole) => whole,
+        }
+    }
+}
+
+/// Reads an expression that stands somewhere in a source.
+pub fn parse(
+    source: &Source,
+    place: impl Into<Place>,
+    text: &str,
+) -> Result<Expr, Vec<Diagnostic>> {
+    let place = place.into();
     let tree = if text.len() > MAX_TEXT {
         Err(Mistake::new(
             codes::LIMIT,
@@ -82,10 +112,10 @@ pub fn parse(source: &Source, span_offset: usize, text: &str) -> Result<Expr, Ve
         Ok(root) => Ok(Expr {
             text: text.to_owned(),
             source: source.clone(),
-            offset: span_offset,
+            place,
             root,
         }),
-        Err(mistake) => Err(vec![mistake.diagnostic(source, span_offset)]),
+        Err(mistake) => Err(vec![mistake.diagnostic(source, place)]),
     }
 }
 
@@ -139,7 +169,7 @@ impl Expr {
         if mistakes.is_empty() {
             return Ok(Type::Bool);
         }
-        let diagnostic = |mistake: Mistake| mistake.diagnostic(&self.source, self.offset);
+        let diagnostic = |mistake: Mistake| mistake.diagnostic(&self.source, self.place);
         Err(mistakes.into_iter().map(diagnostic).collect())
     }
 
@@ -148,7 +178,7 @@ impl Expr {
     pub fn eval(&self, lookup: &dyn Fn(&[String]) -> Option<Value>) -> Result<bool, EvalError> {
         let evaluator = Evaluator {
             lookup,
-            offset: self.offset,
+            place: self.place,
         };
         evaluator.bool(&self.root)
     }
@@ -160,7 +190,7 @@ impl Expr {
         guards: &mut Vec<&'a [String]>,
         visit: &mut dyn FnMut(&[String], Span, bool),
     ) {
-        let place = |span: Span| Span::new(span.start + self.offset, span.end + self.offset);
+        let place = |span: Span| self.place.of(span);
         match &node.kind {
             Kind::Bool(_) | Kind::Int(_) | Kind::Text(_) => {}
             Kind::Name(name) => visit(name, place(node.span), guards.contains(&name.as_slice())),
@@ -240,14 +270,16 @@ impl Mistake {
         self.help(help)
     }
 
-    fn diagnostic(self, source: &Source, offset: usize) -> Diagnostic {
-        let place = |span: Span| Span::new(span.start + offset, span.end + offset);
-        let mut diagnostic = Diagnostic::error(self.code, self.message, source, place(self.span));
+    fn diagnostic(self, source: &Source, place: Place) -> Diagnostic {
+        let mut diagnostic =
+            Diagnostic::error(self.code, self.message, source, place.of(self.span));
         diagnostic.help = self.help;
         match self.replacement {
+            // An edit of the whole would take the rest of it away.
+            Some(_) if matches!(place, Place::Within(_)) => diagnostic,
             Some((span, text)) => {
                 let title = format!("replace with `{text}`");
-                diagnostic.fix(title, Applicability::Unsafe, place(span), text)
+                diagnostic.fix(title, Applicability::Unsafe, place.of(span), text)
             }
             None => diagnostic,
         }

@@ -72,9 +72,9 @@ pub(super) async fn run(
             ),
             Program::Command(argv) => (Vec::new(), argv),
         };
-        let spec = ContainerSpec {
+        let mut spec = ContainerSpec {
             name: cx.resource(""),
-            image: image(cx, &cx.values.plain(&container.image).await?).await?,
+            image: cx.values.plain(&container.image).await?,
             entrypoint: Some(entrypoint),
             command: Some(command),
             env,
@@ -89,9 +89,21 @@ pub(super) async fn run(
             memory: container.memory,
             ..ContainerSpec::default()
         };
-        let id = engine.create(&spec).await?;
+        // Mostly the engine has the image: it is only asked for once a container cannot be made.
+        let id = match engine.create(&spec).await {
+            Err(EngineError::NotFound { .. }) => {
+                spec.image = image(cx, &spec.image).await?;
+                engine.create(&spec).await?
+            }
+            created => created?,
+        };
         let code = engine.run(&id, None, cx.output, grace, &cx.cancel).await;
-        engine.remove(&id).await?;
+        if stage.services.is_empty() {
+            cx.leftovers.remove(engine, id).await;
+        } else {
+            // Its network goes next.
+            engine.remove(&id).await?;
+        }
         Ok(code?)
     };
     let result: Result<i64, Failure> = result.await;
@@ -212,7 +224,13 @@ async fn wait_ready(
             }
             // It may have stopped since we looked; then the next look says so.
             Ok(_) | Err(EngineError::Refused { .. }) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // An engine that loses the container in the middle of it says so in many ways.
+                let now = engine.container(id).await;
+                if matches!(now, Ok(Some(state)) if state.running) {
+                    return Err(error.into());
+                }
+            }
         }
         if tokio::time::Instant::now() >= deadline {
             let said = engine.tail(id, 20).await.unwrap_or_default();

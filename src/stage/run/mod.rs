@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::build::{USES, stages_used};
+use super::uses::{USES, Uses};
 use super::{
     CheckContext, Done, Failure, Forecast, Kind, Lowering, PlanContext, Read, Stage, StageContext,
-    Verdict, Want,
+    Verdict,
 };
-use crate::base::{Diagnostic, Spanned, StageId, Text, parse_duration, parse_size};
+use crate::base::{Diagnostic, Text, parse_duration, parse_size};
 use crate::lang::Template;
 use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
+use crate::ports::engines::EngineSite;
 use crate::ports::process::Program;
 use crate::stage_children;
 
@@ -167,7 +168,7 @@ struct Run {
     services: Vec<Service>,
     env: Vec<(String, Template)>,
     caches: Vec<(String, Template)>,
-    uses: Vec<Spanned<StageId>>,
+    uses: Uses,
     produces: Vec<String>,
     outputs: Vec<OutputSpec>,
     grace: Option<Duration>,
@@ -283,7 +284,7 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
         services,
         env: cx.pairs(node, "env"),
         caches,
-        uses: stages_used(cx),
+        uses: Uses::lower(cx),
         produces,
         outputs: node
             .children_named("output")
@@ -332,14 +333,7 @@ fn services(cx: &Lowering<'_>, node: &crate::lang::Node) -> Vec<Service> {
 #[async_trait]
 impl Stage for Run {
     fn reads(&self) -> Vec<Read> {
-        self.uses
-            .iter()
-            .map(|stage| Read {
-                what: Want::Files(stage.value.clone()),
-                span: stage.span,
-                optional: false,
-            })
-            .collect()
+        self.uses.reads()
     }
 
     fn templates(&self) -> Vec<&Template> {
@@ -389,8 +383,8 @@ impl Stage for Run {
         }
     }
 
-    fn uses_engine(&self) -> bool {
-        self.container.is_some()
+    fn engine(&self) -> Option<EngineSite> {
+        self.container.is_some().then_some(EngineSite::Local)
     }
 
     async fn forecast(&self, _cx: &PlanContext<'_>) -> Forecast {
@@ -433,12 +427,7 @@ impl Run {
         cx: &StageContext<'_>,
         scratch: &crate::ports::workspace::Scratch,
     ) -> Result<Done, Failure> {
-        let workspace = &cx.world.workspace;
-        for stage in &self.uses {
-            workspace
-                .restore(cx.run.as_str(), &stage.value.file_name(), &scratch.path)
-                .await?;
-        }
+        self.uses.restore(cx, scratch).await?;
         let program = self.program(cx).await?;
         let env = self.env(cx, &self.env).await?;
         let grace = self.grace.unwrap_or(cx.grace);
@@ -472,7 +461,9 @@ impl Run {
             done = done.output(&output.name, value);
         }
         if !self.produces.is_empty() {
-            let (files, bytes) = workspace
+            let (files, bytes) = cx
+                .world
+                .workspace
                 .collect(
                     cx.run.as_str(),
                     &cx.stage.file_name(),

@@ -275,6 +275,27 @@ async fn only_image_not_found_is_absent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_never_moves_is_an_outcome() {
+    let server = api(json!({
+        "__type": "ImageTagAlreadyExistsException",
+        "message": "The image tag 'v1' already exists in the 'app' repository and cannot be overwritten",
+    }));
+    let world = World::new(&format!("http://{}", server.address()), None);
+    let bytes = manifest("one");
+    let put = world
+        .registry
+        .put_manifest(&world.target(), "app", "v1", OCI, &bytes)
+        .await;
+    let error = put.unwrap_err();
+    assert!(matches!(error, RegistryError::Immutable { .. }), "{error}");
+    assert!(
+        error.to_string().contains("cannot be overwritten"),
+        "{error}"
+    );
+    assert_eq!(count(&server, "PutImage"), 1, "it is not tried again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_denial_says_who_we_are_and_what_was_asked() {
     let server = Faulty::alone(|request| {
         let body = String::from_utf8_lossy(&request.body).into_owned();

@@ -242,3 +242,20 @@ fn what_init_drafts_passes_the_check() {
     let again = program.run(&["init"]);
     assert_ne!(again.code, Some(0), "nothing is overwritten: {again:?}");
 }
+
+#[test]
+fn a_file_that_is_no_text_is_a_finding_among_the_others() {
+    let program = good();
+    let pipelines = program.repo.path().join("pipelines");
+    std::fs::write(pipelines.join("a.kdl"), b"pipeline x \xff\n").expect("it is writable");
+    let bad = GOOD.replace("build app", "biuld app");
+    program.repo.write(&[("pipelines/p.kdl", &bad)]);
+    let found = program.expect(&["check", "--format", "concise"], 1).out;
+    let lines: Vec<&str> = found.lines().collect();
+    assert!(
+        lines[0].starts_with("pipelines/a.kdl:1:1") && lines[0].contains("PW0005"),
+        "{found}"
+    );
+    assert!(found.contains("pipelines/p.kdl:6:5"), "{found}");
+    program.expect(&["run", "release"], 2);
+}

@@ -303,3 +303,89 @@ fn a_run_goes_on_when_its_reader_goes_away() {
         &log[log.len().saturating_sub(100)..]
     );
 }
+
+#[test]
+fn old_runs_are_forgotten_with_all_they_left() {
+    let text = r#"
+    pipeline p {
+        run make { cache ".cache"; script "mkdir -p out .cache; date > out/f; echo x > .cache/x"; produces "out" }
+        run look { uses run.make; script "cat out/f" }
+    }
+    pipeline other { run a { script "echo other" } }
+    "#;
+    let program = Program::new(text);
+    let nothing = program.expect(&["prune", "--keep", "1"], 0).out;
+    assert_eq!(nothing, "nothing has run here yet\n");
+    for pipeline in ["other", "p", "p", "p"] {
+        program.expect(&["run", pipeline], 0);
+    }
+    let state = program.repo.path().join(".pipewright");
+    let names = |kind: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(state.join(kind)).expect("it is there");
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let mut names: Vec<String> = names.map(|it| it.to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    };
+    let (logs, artifacts) = (names("logs"), names("artifacts"));
+    assert_eq!((logs.len(), artifacts.len()), (4, 3));
+    let all = program.runs();
+
+    let dry = program
+        .expect(&["prune", "--keep", "0", "--dry-run"], 0)
+        .out;
+    assert!(dry.contains("would forget 2 runs"), "{dry}");
+    assert!(logs[1..3].iter().all(|run| dry.contains(run)), "{dry}");
+    assert_eq!((program.runs(), names("logs")), (all.clone(), logs.clone()));
+
+    // Of each pipeline the last success stays, though it is as old as any.
+    let done = program.expect(&["prune", "--keep", "0"], 0).out;
+    assert!(done.starts_with("forgot 2 runs, "), "{done}");
+    assert_eq!(program.runs().len(), 2);
+    assert_eq!(names("logs"), [logs[0].clone(), logs[3].clone()]);
+    assert_eq!(names("artifacts"), [artifacts[2].clone()]);
+    let shown = program.expect(&["logs", "last", "run.look"], 0).out;
+    assert!(!shown.is_empty());
+    program.expect(&["show", &logs[1]], 2);
+
+    // A cache that was used lately stays, one that was not goes.
+    let older = |age: &str| program.expect(&["prune", "--older-than", age], 0).out;
+    assert_eq!(older("1h"), "forgot 0 runs, 0 B\n");
+    let [cache] = names("cache").try_into().expect("one cache");
+    let age = std::fs::File::open(state.join("cache").join(&cache)).expect("a directory");
+    age.set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .expect("a time can be set");
+    let done = older("1h");
+    assert!(
+        done.starts_with("forgot 0 runs and 1 unused cache, "),
+        "{done}"
+    );
+    assert!(names("cache").is_empty());
+    program.expect(&["run", "p"], 0);
+    assert_eq!(names("cache"), [cache]);
+}
+
+#[test]
+fn a_run_that_may_go_on_is_not_forgotten() {
+    let program = Program::new("");
+    let began = program.outside().join("began");
+    let text = format!(
+        "pipeline p {{ run a {{ script \"echo 1 > {}; sleep 600\" }} }}",
+        began.display()
+    );
+    program
+        .repo
+        .commit("pipelines", &[("pipelines/p.kdl", &text)]);
+    let mut running = program.start(&["run", "p"]);
+    program.wait_for("began");
+    for _ in ["at work", "cut off"] {
+        let args = ["prune", "--keep", "0", "--older-than", "0s"];
+        let done = program.expect(&args, 0).out;
+        assert!(done.starts_with("forgot 0 runs"), "{done}");
+        assert_eq!(program.runs().len(), 1);
+        running.kill();
+    }
+    // Ends what was left of it.
+    program.expect(&["cancel", "last"], 0);
+    program.expect(&["run", "--resume", "last"], 130);
+}

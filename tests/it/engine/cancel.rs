@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use pipewright::adapters::sim::Fault;
-use pipewright::base::RunId;
+use pipewright::base::{Commit, RunId};
 use pipewright::engine::Cancel;
+use pipewright::ports::engine::Health;
 
-use crate::support::flow::Flow;
+use crate::support::flow::{Flow, files};
 
 /// Runs `p` and asks it to stop after a while.
 async fn cancelled_after(flow: &Flow, seconds: u64, cancel: &Cancel) -> RunId {
@@ -197,4 +198,88 @@ async fn a_request_after_the_work_changes_nothing() {
     );
     let run = cancelled_after(&flow, 5, &Cancel::new()).await;
     flow.expect(&run, "run.a succeeded\nrun.z succeeded\n= succeeded");
+}
+
+/// A deployment that takes twenty seconds to get healthy, on trial and again in its place.
+fn deployment() -> Flow {
+    let flow = Flow::new(
+        r#"
+        build app
+        push app
+        deploy web { docker { container web image=app } }
+        run smoke { needs deploy.web; script "true" }
+        "#,
+    );
+    let after = Duration::from_secs(20);
+    flow.sim.health("web*", Health::Healthy, after);
+    flow
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_that_has_begun_is_brought_to_its_end() {
+    let flow = deployment();
+    let run = cancelled_after(&flow, 30, &Cancel::new()).await;
+    flow.expect(
+        &run,
+        "
+        build.app succeeded
+        push.app succeeded
+        deploy.web succeeded
+        run.smoke cancelled: the run was cancelled by Ctrl-C
+        = cancelled
+        ",
+    );
+    assert_eq!(flow.sim.containers(), ["web"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_on_trial_is_given_up_when_the_run_is_cancelled() {
+    let flow = deployment();
+    let run = cancelled_after(&flow, 10, &Cancel::new()).await;
+    flow.expect(
+        &run,
+        "
+        build.app succeeded
+        push.app succeeded
+        deploy.web cancelled: cancelled by Ctrl-C while waiting for the new version; what ran before keeps running
+        run.smoke cancelled: the run was cancelled by Ctrl-C
+        = cancelled
+        ",
+    );
+    assert_eq!(flow.sim.containers(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_request_leaves_both_versions_to_the_next_deployment() {
+    let flow = deployment();
+    flow.run("p").await;
+    let texts = files(&[
+        ("Dockerfile", "FROM scratch\nCOPY . /\n"),
+        ("app/main.c", "new\n"),
+    ]);
+    flow.sim.add_commit(Commit::default(), &texts);
+    let life = flow.life();
+    let run = flow.create(&life, "p").await;
+    let cancel = Cancel::new();
+    let (ended, ()) = tokio::join!(flow.go_with(&life, &run, &[], &cancel), async {
+        flow.until(&run, |_| {
+            flow.sim.containers().contains(&"web.previous".to_owned())
+        })
+        .await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        cancel.force("Ctrl-C");
+    });
+    ended.expect("it comes to its end");
+    life.end().await;
+    let told = flow.told(&run);
+    assert!(
+        told[2].contains("what ran before is kept as web.previous"),
+        "{told:?}"
+    );
+    assert_eq!(flow.sim.containers(), ["web", "web.previous"]);
+    let next = flow.run("p").await;
+    let told = flow.told(&next);
+    assert_eq!(told.last().map(String::as_str), Some("= succeeded"));
+    assert_eq!(flow.sim.containers(), ["web"]);
+    flow.clean();
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pipewright::base::RunId;
 use pipewright::engine::Cancel;
 
-use crate::support::flow::{Flow, Life};
+use crate::support::flow::{Flow, Life, options};
 
 /// Three runs, oldest first, each with a process of its own.
 async fn three(flow: &Flow) -> ([RunId; 3], [Life; 3]) {
@@ -202,4 +202,104 @@ async fn a_run_that_waits_for_its_group_can_be_cancelled_by_another_process() {
     assert_eq!(state.cancelled_by.as_deref(), Some("ops"));
     let waited = state.finished_at.expect("it ended").since(state.created_at);
     assert!(waited < Duration::from_secs(10), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_never_got_in_still_does_what_follows_everything() {
+    let flow = Flow::of(
+        r#"
+        pipeline p {
+            concurrency prod mode=latest
+            run a { script "sleep 10" }
+            run z { finally; script "true" }
+            notify ops to=pager { title "it was ${run.outcome}" }
+        }
+        pipeline after { on { pipeline p }; run b { script "true" } }
+        "#,
+        options(),
+    );
+    let (runs, lives) = three(&flow).await;
+    all(&flow, &runs, &lives, [0, 1, 2]).await;
+    flow.expect(
+        &runs[1],
+        &format!(
+            "run.a skipped: superseded by run {} in group prod
+            run.z succeeded
+            notify.ops succeeded
+            = skipped",
+            runs[2]
+        ),
+    );
+    let told = |what: &str| {
+        let messages = flow.sim.messages();
+        messages
+            .iter()
+            .filter(|text| text.contains(&format!("it was {what}")))
+            .count()
+    };
+    assert_eq!((told("skipped"), told("succeeded")), (1, 2));
+    // Nothing was delivered, so nothing follows.
+    assert_eq!(flow.runs("after").len(), 2);
+
+    let (runs, lives) = three(&flow).await;
+    let cancel = Cancel::new();
+    let (first, second, ()) = tokio::join!(
+        flow.go(&lives[0], &runs[0]),
+        async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            flow.go_with(&lives[1], &runs[1], &[], &cancel).await
+        },
+        async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            cancel.request("Ctrl-C");
+        },
+    );
+    assert!(first.is_ok() && second.is_ok());
+    flow.expect(
+        &runs[1],
+        "run.a cancelled: cancelled by Ctrl-C while waiting for its group
+        run.z succeeded
+        notify.ops succeeded
+        = cancelled",
+    );
+    assert_eq!(told("cancelled"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_group_takes_no_place_of_those_who_work() {
+    let mut flow = Flow::new(
+        r#"
+        run long { concurrency prod; script "sleep 60" }
+        run waits { concurrency prod; script "sleep 1" }
+        run also { concurrency prod; script "sleep 1" }
+        run free { script "sleep 5" }
+        run last { needs run.free; script "true" }
+        "#,
+    );
+    flow.jobs = 2;
+    let run = flow.run("p").await;
+    let state = flow.state(&run);
+    let stages = state.stages();
+    let began = |at: usize| {
+        let began = stages[at].started_at.expect("it began");
+        began.since(state.created_at)
+    };
+    assert!(began(4) < Duration::from_secs(10), "{:?}", began(4));
+    assert!(began(1) >= Duration::from_secs(60), "{:?}", began(1));
+    // Those who get in take a place like everybody else.
+    let mut marks: Vec<(Duration, i32)> = Vec::new();
+    for stage in stages {
+        let at = |time: Option<pipewright::base::Timestamp>| {
+            time.expect("it ended").since(state.created_at)
+        };
+        marks.push((at(stage.started_at), 1));
+        marks.push((at(stage.finished_at), -1));
+    }
+    marks.sort();
+    let mut running = 0;
+    for (_, step) in marks {
+        running += step;
+        assert!(running <= 2, "{running} at once");
+    }
+    flow.clean();
 }

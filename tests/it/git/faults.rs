@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use pipewright::adapters::git::{GitRemotes, Limits};
+use pipewright::adapters::http::Http;
 use pipewright::ports::Retry;
 use pipewright::ports::vcs::{Access, PushOutcome, Remote, Vcs, VcsError, VcsReader};
 
@@ -285,7 +286,7 @@ async fn an_unknown_certificate_is_not_trusted() {
         branch: "main".to_owned(),
         access: token("t0ken"),
     };
-    let remotes = GitRemotes::new(dir.path());
+    let remotes = GitRemotes::new(dir.path(), Http::new());
     let result = remotes.snapshot(&remote, &[]).await;
     server.kill().expect("kill");
     server.wait().expect("wait");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use pipewright::adapters::git::GitRemotes;
+use pipewright::adapters::http::Http;
 use pipewright::base::{Secret, Timestamp};
 use pipewright::ports::vcs::{
     Access, NewCommit, PushOutcome, Remote, Snapshot, Vcs, VcsError, VcsReader,
@@ -40,7 +41,7 @@ pub fn setup() -> Setup {
             branch: "main".to_owned(),
             access: token(server.token()),
         },
-        remotes: GitRemotes::new(state.path()),
+        remotes: GitRemotes::new(state.path(), Http::new()),
         server,
         bare,
         state,
@@ -437,10 +438,10 @@ async fn ten_writers_at_once_all_land() {
     let mut states = Vec::new();
     for i in 0..10 {
         let remotes = if i % 2 == 0 {
-            GitRemotes::new(s.state.path())
+            GitRemotes::new(s.state.path(), Http::new())
         } else {
             let state = tempfile::tempdir().expect("dir");
-            let remotes = GitRemotes::new(state.path());
+            let remotes = GitRemotes::new(state.path(), Http::new());
             states.push(state);
             remotes
         };
@@ -511,7 +512,7 @@ async fn history_is_searched_as_deep_as_needed() {
     assert_eq!(git(&s.bare, &["rev-list", "--count", "main"]), "202");
 
     let fresh = tempfile::tempdir().expect("dir");
-    for remotes in [&s.remotes, &GitRemotes::new(fresh.path())] {
+    for remotes in [&s.remotes, &GitRemotes::new(fresh.path(), Http::new())] {
         assert!(remotes.contains(&s.remote, &mine).await.expect("deep"));
         assert!(remotes.contains(&s.remote, &first).await.expect("root"));
         let unknown = "1234567890".repeat(4);
@@ -542,7 +543,7 @@ async fn repositories_on_this_machine() {
     let bare = dir.path().join("with space.git");
     source.bare(&bare);
     let state = dir.path().join("state");
-    let remotes = GitRemotes::new(&state);
+    let remotes = GitRemotes::new(&state, Http::new());
     let path = bare.to_str().expect("utf-8").to_owned();
     let url = format!("file://{}", path.replace(' ', "%20"));
     let mut writers = Vec::new();

@@ -440,7 +440,8 @@ fn base_image() {
     });
 }
 
-fn skopeo(args: &[&str]) -> Option<String> {
+/// Runs skopeo with the login of [`USER`]; `None` if what it is asked for is not there.
+pub fn skopeo(args: &[&str]) -> Option<String> {
     let (command, rest) = args.split_first().expect("a command");
     let output = Command::new("skopeo")
         .arg(command)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use pipewright::adapters::memory_store::MemoryStore;
 use pipewright::adapters::sim::{Latency, SimOptions, SimWorld};
 use pipewright::base::{RunId, Source, StageId};
@@ -56,7 +57,7 @@ impl Seen {
 }
 
 impl Feed for Seen {
-    fn log(&self, _: &RunId, _: &StageId, bytes: &[u8]) {
+    fn log(&self, _: &RunId, _: &StageId, bytes: &Bytes) {
         let mut seen = self.0.lock().expect("no test panics while printing");
         seen.extend_from_slice(bytes);
     }

@@ -113,6 +113,13 @@ impl Running {
         ended(child.wait_with_output().expect("it can be awaited"))
     }
 
+    /// Ends it as a crash would, if it still runs.
+    pub fn kill(&mut self) {
+        let child = self.0.as_mut().expect("it was not awaited");
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
     /// Waits for its end without reading what it prints.
     pub fn status(&mut self) -> ExitStatus {
         let child = self.0.as_mut().expect("it was not awaited");

@@ -166,7 +166,8 @@ fn htpasswd(user: &str, password: &str) -> Vec<u8> {
     output.stdout
 }
 
-fn certify(certificate: &Path, key: &Path) {
+/// Makes a certificate for 127.0.0.1 that signs itself, and its key.
+pub fn certify(certificate: &Path, key: &Path) {
     let output = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
         .args(["ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])

@@ -8,6 +8,8 @@
 )]
 
 use std::fs::File;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +21,8 @@ use super::delivery::{BASE, docker};
 /// A running engine. Ends when dropped.
 pub struct SecondEngine {
     child: Child,
+    /// What carries connections into its namespace.
+    ways: Vec<Child>,
     dir: TempDir,
 }
 
@@ -28,6 +32,7 @@ impl SecondEngine {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let engine = Self {
             child: spawn(dir.path()),
+            ways: Vec::new(),
             dir,
         };
         engine.wait();
@@ -41,6 +46,41 @@ impl SecondEngine {
     /// What DOCKER_HOST is to be.
     pub fn address(&self) -> String {
         format!("unix://{}/sock", self.dir.path().display())
+    }
+
+    /// Opens a door to it on a port of the loopback interface; returns `host:port`. It stays open
+    /// as long as the process of the test.
+    pub fn over_tcp(&self) -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
+        let address = listener.local_addr().expect("the port just bound");
+        let socket = self.dir.path().join("sock");
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // An engine that is gone looks like one that breaks off.
+                if let Ok(engine) = UnixStream::connect(&socket) {
+                    join(stream, engine);
+                }
+            }
+        });
+        address.to_string()
+    }
+
+    /// Lets it reach a port of our loopback interface, such as a registry's, on its own.
+    pub fn reach(&mut self, port: u16) {
+        let there = format!("--net=/proc/{}/ns/net", self.child.id());
+        let here = format!("--net=/proc/{}/ns/net", std::process::id());
+        let port = port.to_string();
+        let up = Command::new("nsenter")
+            .args([&there, "/bin/busybox", "ifconfig", "lo", "up"])
+            .status();
+        assert!(up.is_ok_and(|status| status.success()), "its loopback");
+        let way = Command::new("nsenter")
+            .args([&there, "/bin/busybox", "nc", "-ll", "-p", &port, "-e"])
+            .args(["nsenter", &here, "/bin/busybox", "nc", "127.0.0.1", &port])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("these tests need `nsenter` and a static /bin/busybox");
+        self.ways.push(way);
     }
 
     /// Runs `docker` with it.
@@ -64,6 +104,38 @@ impl SecondEngine {
         let id = self.child.id().to_string();
         let _ = Command::new("kill").args(["-s", signal, &id]).status();
         let _ = self.child.wait();
+        if signal == "KILL" {
+            self.bury();
+        }
+    }
+
+    /// An engine that was killed takes its containerd with it, but not at once, and leaves the
+    /// number of its process in a file. Started meanwhile, it would wait for that one in vain.
+    fn bury(&self) {
+        let Some(containerd) = self.containerd() else {
+            return;
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.is_ours(&containerd) {
+            assert!(Instant::now() < deadline, "containerd outlives its engine");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for file in ["exec/containerd/containerd.pid", "pid"] {
+            let _ = std::fs::remove_file(self.dir.path().join(file));
+        }
+    }
+
+    /// The process that its containerd is or was.
+    fn containerd(&self) -> Option<String> {
+        let file = self.dir.path().join("exec/containerd/containerd.pid");
+        let pid = std::fs::read_to_string(file).ok()?;
+        Some(pid.trim().to_owned())
+    }
+
+    /// Whether a process lives and was started for it. One that is dead has no command line.
+    fn is_ours(&self, pid: &str) -> bool {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.contains(&self.dir.path().display().to_string())
     }
 
     fn wait(&self) {
@@ -112,17 +184,33 @@ fn spawn(dir: &Path) -> Child {
         .expect("these tests need `unshare` and `dockerd`")
 }
 
+/// Carries bytes both ways until both sides have ended.
+fn join(ours: TcpStream, theirs: UnixStream) {
+    let (mut from, mut to) = (
+        ours.try_clone().expect("a second handle"),
+        theirs.try_clone().expect("a second handle"),
+    );
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    let (mut from, mut to) = (theirs, ours);
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    });
+}
+
 impl Drop for SecondEngine {
     fn drop(&mut self) {
+        for way in &mut self.ways {
+            let _ = way.kill();
+            let _ = way.wait();
+        }
         self.stop("TERM");
         // An engine that was killed left its containerd, and both may have left mounts.
-        let pid = std::fs::read_to_string(self.dir.path().join("exec/containerd/containerd.pid"));
-        if let Ok(pid) = pid {
-            let pid = pid.trim();
-            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            if line.contains(&self.dir.path().display().to_string()) {
-                let _ = Command::new("kill").args(["-s", "KILL", pid]).status();
-            }
+        if let Some(pid) = self.containerd().filter(|pid| self.is_ours(pid)) {
+            let _ = Command::new("kill").args(["-s", "KILL", &pid]).status();
         }
         // Shims outlive what started them; they are told by the directory they were started for.
         let place = self.dir.path().display().to_string();

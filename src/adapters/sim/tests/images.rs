@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::support::{Log, begin, broke, built, clean, effects, never, options, push_of, request};
 use crate::adapters::sim::{Failure, Fault, Latency, Rule, SimOptions, SimWorld};
 use crate::base::{Digest, Secret};
-use crate::ports::ProgressState;
 use crate::ports::engine::EngineError;
-use crate::ports::scanner::{ScanError, ScannerChoice, ScannerName};
+use crate::ports::scanner::{ScanError, ScanRequest, ScannerChoice, ScannerName, Subject};
 use crate::ports::secrets::SecretSource;
+use crate::ports::{ProgressState, World};
 use crate::scan::{Finding, Rating, Report, Tool};
 
 #[tokio::test(start_paused = true)]
@@ -172,10 +172,7 @@ async fn what_was_never_built_cannot_be_pushed_or_scanned() {
     broke(&sim, Rule::NeverBuilt);
 
     let (sim, world) = begin();
-    let scan = world
-        .scanner
-        .scan(&id, None, &Log::default(), &never())
-        .await;
+    let scan = scanned(&world, &id, None).await;
     assert!(matches!(scan, Err(ScanError::Broken(_))), "{scan:?}");
     broke(&sim, Rule::NeverBuilt);
 }
@@ -385,20 +382,30 @@ async fn a_lenient_world_has_every_image_but_ours() {
     clean(&sim);
 }
 
+async fn scanned(
+    world: &World,
+    id: &str,
+    choice: Option<&ScannerChoice>,
+) -> Result<Report, ScanError> {
+    let request = ScanRequest {
+        subject: &Subject::Engine(id.to_owned()),
+        choice,
+        labels: &BTreeMap::new(),
+    };
+    let scanner = &world.scanner;
+    let scanned = scanner.scan(&request, &Log::default(), &never()).await;
+    scanned.map(|scanned| scanned.report)
+}
+
 #[tokio::test(start_paused = true)]
 async fn scans_find_what_is_scripted() {
     let (sim, world) = begin();
     let id = built(&world).await;
     let trivy = ScannerChoice {
-        name: ScannerName::Trivy,
-        image: None,
-        offline: false,
-        database: None,
+        name: Some(ScannerName::Trivy),
+        ..ScannerChoice::default()
     };
-    let nothing = world
-        .scanner
-        .scan(&id, Some(&trivy), &Log::default(), &never())
-        .await;
+    let nothing = scanned(&world, &id, Some(&trivy)).await;
     let nothing = nothing.expect("it scans");
     assert_eq!(
         (nothing.tool.name.as_str(), nothing.findings.len()),
@@ -410,10 +417,7 @@ async fn scans_find_what_is_scripted() {
         ..Report::new(Tool::named("scripted"), "app:1")
     };
     sim.findings("app:*", report.clone());
-    let found = world
-        .scanner
-        .scan(&id, None, &Log::default(), &never())
-        .await;
+    let found = scanned(&world, &id, None).await;
     assert_eq!(found.expect("it scans"), report);
     clean(&sim);
 }

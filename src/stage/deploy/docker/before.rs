@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::wanted::join;
 use super::{Before, Docker};
-use crate::ports::engine::{ContainerSpec, EngineError};
+use crate::ports::engine::{ContainerSpec, Engine, EngineError};
 use crate::stage::found::resolved;
 use crate::stage::{Failure, StageContext};
 
@@ -13,9 +13,9 @@ impl Docker {
     pub(super) async fn before(
         &self,
         cx: &StageContext<'_>,
+        engine: &dyn Engine,
         before: &Before,
     ) -> Result<(), Failure> {
-        let engine = &*cx.world.engine;
         let key = format!("before {}", before.name);
         if cx
             .intended(&key)
@@ -30,7 +30,7 @@ impl Docker {
             Some(state) if cx.intended(&key).is_some() => state.id,
             _ => {
                 engine.remove(&name).await?;
-                let spec = self.before_spec(cx, before, &name).await?;
+                let spec = self.before_spec(cx, engine, before, &name).await?;
                 cx.effects
                     .intend(
                         &key,
@@ -68,14 +68,11 @@ impl Docker {
         }
         engine.remove(&name).await?;
         match code {
-            None => Err(Failure {
-                outcome: crate::event::Outcome::TimedOut,
-                message: format!(
-                    "{} took longer than {}; the old version keeps running",
-                    before.name,
-                    crate::base::human_duration(before.timeout)
-                ),
-            }),
+            None => Err(Failure::timed_out(format!(
+                "{} took longer than {}; the old version keeps running",
+                before.name,
+                crate::base::human_duration(before.timeout)
+            ))),
             Some(code) => match code? {
                 0 => Ok(()),
                 code => Err(Failure::failed(format!(
@@ -89,6 +86,7 @@ impl Docker {
     async fn before_spec(
         &self,
         cx: &StageContext<'_>,
+        engine: &dyn Engine,
         before: &Before,
         name: &str,
     ) -> Result<ContainerSpec, Failure> {
@@ -96,8 +94,7 @@ impl Docker {
         let (digest, _) = cx.values.digest(&before.image.value).await?;
         let pinned = facts.pinned(&digest);
         let target = resolved(&*cx.world.readers.registry, facts.target.clone()).await?;
-        cx.world
-            .engine
+        engine
             .pull(&pinned, Some(&target), cx.output, &cx.cancel)
             .await?;
         let mut env = Vec::new();

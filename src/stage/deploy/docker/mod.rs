@@ -22,6 +22,7 @@ use crate::decl;
 use crate::lang::Template;
 use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
 use crate::ports::engine::{ContainerState, Health};
+use crate::ports::engines::EngineSite;
 use crate::stage::common::duration;
 use crate::stage::found::resolved;
 use crate::stage::{
@@ -120,8 +121,9 @@ const IMAGE_LABEL: &str = "dev.pipewright.image";
 
 #[derive(Debug)]
 struct Docker {
+    /// The name of its engine, where one is written.
     engine: Option<Spanned<String>>,
-    address: Option<String>,
+    site: EngineSite,
     name: String,
     image: Spanned<String>,
     publish: Option<Template>,
@@ -182,11 +184,19 @@ pub(in crate::stage::deploy) fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
     let engine = docker
         .and_then(|node| node.prop("engine"))
         .and_then(|value| cx.name(value));
+    let site = engine
+        .as_ref()
+        .and_then(|name| cx.decls.engines.get(&name.value))
+        .and_then(|engine| {
+            Some(EngineSite::Declared {
+                name: engine.name.value.clone(),
+                address: engine.value.address.clone()?,
+            })
+        })
+        .unwrap_or(EngineSite::Local);
     Arc::new(Docker {
-        address: engine
-            .as_ref()
-            .and_then(|name| cx.decls.engines.get(&name.value)?.value.address.clone()),
         engine,
+        site,
         name: container
             .and_then(|node| cx.name(node.args.first()?))
             .map(|name| name.value)
@@ -264,8 +274,8 @@ impl Stage for Docker {
         Some("docker")
     }
 
-    fn uses_engine(&self) -> bool {
-        true
+    fn engine(&self) -> Option<EngineSite> {
+        Some(self.site.clone())
     }
 
     fn check(&self, cx: &CheckContext<'_>, diagnostics: &mut Vec<Diagnostic>) {
@@ -284,15 +294,20 @@ impl Stage for Docker {
     }
 
     async fn forecast(&self, cx: &PlanContext<'_>) -> Forecast {
-        if let Err(failure) = self.refuse_other_engine() {
-            return Forecast::new(Verdict::Fail, failure.message);
-        }
-        let effect = format!("replace container {}", self.name);
+        let on = match &self.site {
+            EngineSite::Local => String::new(),
+            EngineSite::Declared { name, .. } => format!(" on engine {name}"),
+        };
+        let effect = format!("replace container {}{on}", self.name);
         let wanted = match self.wanted(cx.values, cx.stage.as_str()).await {
             Ok(wanted) => wanted,
             Err(missing) => return Forecast::missing(&missing).effect(effect),
         };
-        match cx.readers.engine.container(&self.name).await {
+        let found = match cx.readers.engine_at(&self.site) {
+            Ok(engine) => engine.container(&self.name).await,
+            Err(error) => return Forecast::new(Verdict::Fail, Failure::from(error).message),
+        };
+        match found {
             Err(error) => {
                 Forecast::new(Verdict::Unknown, Failure::from(error).message).effect(effect)
             }
@@ -307,7 +322,7 @@ impl Stage for Docker {
                     .get(IMAGE_LABEL)
                     .map_or(state.image.as_str(), String::as_str);
                 Forecast::new(Verdict::Run, format!("{} runs {old}", self.name)).effect(format!(
-                    "replace container {} by {}",
+                    "replace container {}{on} by {}",
                     self.name, wanted.pinned
                 ))
             }
@@ -316,16 +331,16 @@ impl Stage for Docker {
                 format!("there is no container {} yet", self.name),
             )
             .effect(format!(
-                "start container {} from {}",
+                "start container {}{on} from {}",
                 self.name, wanted.pinned
             )),
         }
     }
 
     async fn run(&self, cx: &StageContext<'_>) -> Result<Done, Failure> {
-        self.refuse_other_engine()?;
         let wanted = self.wanted(cx.values, cx.stage.as_str()).await?;
-        let engine = &*cx.world.engine;
+        let engine = cx.world.engine_at(&self.site)?;
+        let engine = &*engine;
         let place = Place::of(&self.name);
         self.tidy(engine, &place, &wanted).await?;
         let current = engine.container(&place.name).await?;
@@ -351,9 +366,9 @@ impl Stage for Docker {
             .pull(&wanted.pinned, Some(&target), cx.output, &cx.cancel)
             .await?;
         for before in &self.before {
-            self.before(cx, before).await?;
+            self.before(cx, engine, before).await?;
         }
-        self.trial(cx, &place, &wanted).await?;
+        self.trial(cx, engine, &place, &wanted).await?;
         if cx.cancel.is_cancelled() {
             return Err(Failure::cancelled(
                 "cancelled: the old version keeps running",
@@ -364,7 +379,9 @@ impl Stage for Docker {
             ("image".to_owned(), wanted.pinned.clone()),
         ]);
         cx.effects.intend(&place.name, detail.clone()).await?;
-        let state = self.switch(cx, &place, &wanted, current.is_some()).await?;
+        let state = self
+            .switch(cx, engine, &place, &wanted, current.is_some())
+            .await?;
         cx.effects.done(&place.name, detail).await?;
         let note = format!("{} runs {}", self.name, wanted.pinned);
         Ok(self.done(&state, &wanted.pinned, Done::succeeded(note)))

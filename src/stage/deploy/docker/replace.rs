@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{DEPLOY_LABEL, Docker, Wanted, runs};
 use crate::ports::Silent;
 use crate::ports::engine::{ContainerSpec, ContainerState, Engine, EngineError, Health, Network};
@@ -61,10 +63,10 @@ impl Docker {
     pub(super) async fn trial(
         &self,
         cx: &StageContext<'_>,
+        engine: &dyn Engine,
         place: &Place,
         wanted: &Wanted,
     ) -> Result<(), Failure> {
-        let engine = &*cx.world.engine;
         // Not the run's own labels: volumes it shares with what runs must survive a clean-up.
         let labels = BTreeMap::from([(DEPLOY_LABEL.to_owned(), self.name.clone())]);
         let spec = ContainerSpec {
@@ -85,7 +87,7 @@ impl Docker {
         let id = engine.create(&spec).await?;
         let healthy = async {
             engine.start(&id).await?;
-            self.healthy(cx, &id).await
+            self.healthy(cx, engine, &id, &cx.cancel).await
         };
         let healthy = healthy.await;
         engine.remove(&place.candidate).await?;
@@ -97,15 +99,15 @@ impl Docker {
     }
 
     /// Stops the old version and starts the new one in its place; puts the old one back if the
-    /// new one does not get healthy.
+    /// new one does not get healthy. A request to stop does not end it half way.
     pub(super) async fn switch(
         &self,
         cx: &StageContext<'_>,
+        engine: &dyn Engine,
         place: &Place,
         wanted: &Wanted,
         replaces: bool,
     ) -> Result<ContainerState, Failure> {
-        let engine = &*cx.world.engine;
         let next = ContainerSpec {
             name: place.next.clone(),
             ..wanted.spec.clone()
@@ -118,9 +120,18 @@ impl Docker {
         engine.rename(&place.next, &place.name).await?;
         let healthy = async {
             engine.start(&place.name).await?;
-            self.healthy(cx, &place.name).await
+            // Once begun it is brought to its end: nobody is served meanwhile.
+            self.healthy(cx, engine, &place.name, &cx.force).await
         };
         match healthy.await {
+            // What was stopped is kept: whoever goes on decides which of the two stays.
+            Err(failure) if cx.force.is_cancelled() => Err(Failure {
+                message: format!(
+                    "{}; it runs as {}, and what ran before is kept as {} until the next deployment",
+                    failure.message, place.name, place.previous
+                ),
+                ..failure
+            }),
             Ok(state) => {
                 engine.remove(&place.previous).await?;
                 Ok(state)
@@ -140,8 +151,13 @@ impl Docker {
     }
 
     /// Waits until a container is healthy, or says what it printed.
-    async fn healthy(&self, cx: &StageContext<'_>, name: &str) -> Result<ContainerState, Failure> {
-        let engine = &*cx.world.engine;
+    async fn healthy(
+        &self,
+        cx: &StageContext<'_>,
+        engine: &dyn Engine,
+        name: &str,
+        cancel: &CancellationToken,
+    ) -> Result<ContainerState, Failure> {
         let began = tokio::time::Instant::now();
         let ready = self
             .ready
@@ -189,7 +205,7 @@ impl Docker {
             }
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(200)) => {}
-                () = cx.cancel.cancelled() => return Err(Failure::cancelled("cancelled while waiting for the new version")),
+                () = cancel.cancelled() => return Err(Failure::cancelled("cancelled while waiting for the new version")),
             }
         }
     }

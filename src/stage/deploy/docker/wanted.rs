@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{CONFIG_LABEL, DEPLOY_LABEL, Docker, IMAGE_LABEL};
 use crate::base::{Digest, Text};
 use crate::ports::engine::{ContainerSpec, ContainerState, Mount, Network};
-use crate::stage::{Done, Failure, Missing, Values};
+use crate::stage::{Done, Missing, Values};
 
 /// What should run, with everything resolved.
 pub(super) struct Wanted {
@@ -89,16 +89,6 @@ impl Docker {
             config,
             pinned,
         })
-    }
-
-    pub(super) fn refuse_other_engine(&self) -> Result<(), Failure> {
-        match (&self.engine, &self.address) {
-            (Some(name), Some(_)) => Err(Failure::errored(format!(
-                "engine `{}` is not reached by this version yet: nothing was changed; only `local` is, which follows DOCKER_HOST",
-                name.value
-            ))),
-            _ => Ok(()),
-        }
     }
 
     pub(super) fn done(&self, state: &ContainerState, pinned: &str, done: Done) -> Done {

@@ -7,7 +7,6 @@ use super::render::{Wanted, pairs, texts};
 use super::spec::Before;
 use super::watch::{Pace, Patience, why_stopped};
 use crate::base::{Digest, human_duration};
-use crate::event::Outcome;
 use crate::formats::task_definition::TaskDefinition;
 use crate::ports::Retry;
 use crate::ports::services::{LogStream, OneOffTask, ServiceState, TaskState, short_revision};
@@ -223,14 +222,11 @@ impl Ecs {
                 let detail = BTreeMap::from([("exit".to_owned(), why.to_owned())]);
                 cx.effects.done(&key, detail).await?;
                 return Err(if late {
-                    Failure {
-                        outcome: Outcome::TimedOut,
-                        message: format!(
-                            "{} took longer than {}: {rest}",
-                            before.name,
-                            human_duration(before.timeout)
-                        ),
-                    }
+                    Failure::timed_out(format!(
+                        "{} took longer than {}: {rest}",
+                        before.name,
+                        human_duration(before.timeout)
+                    ))
                 } else {
                     Failure::cancelled(format!("cancelled while {} ran: {rest}", before.name))
                 });

@@ -10,7 +10,6 @@ use super::render::Wanted;
 use super::spec::CodeDeploy;
 use super::watch::{Pace, Patience};
 use crate::base::{Timestamp, human_duration};
-use crate::event::Outcome;
 use crate::ports::services::{Place, ServiceState, Shift, ShiftState, short_revision};
 use crate::ports::{Progress, ProgressState, Retry};
 use crate::stage::{Failure, StageContext};
@@ -241,13 +240,10 @@ impl Ecs {
                 }
             }
             if began.elapsed() >= self.stable_within {
-                return Err(Failure {
-                    outcome: Outcome::TimedOut,
-                    message: format!(
-                        "CodeDeploy {id} was not done within {} (it is {last}); it goes on",
-                        human_duration(self.stable_within)
-                    ),
-                });
+                return Err(Failure::timed_out(format!(
+                    "CodeDeploy {id} was not done within {} (it is {last}); it goes on",
+                    human_duration(self.stable_within)
+                )));
             }
             if !pace.wait(cx).await {
                 return Err(Failure::cancelled(format!(

@@ -8,7 +8,6 @@ use super::Ecs;
 use super::render::Wanted;
 use super::rollout::{Seen, Stand, Started, Waiting, judge};
 use crate::base::human_duration;
-use crate::event::Outcome;
 use crate::ports::cloud::CloudError;
 use crate::ports::services::{
     DeploymentState, Place, Rollout, ServiceState, TaskState, short_revision,
@@ -124,15 +123,12 @@ impl Ecs {
                 }
             }
             if began.elapsed() >= self.stable_within {
-                return Err(Failure {
-                    outcome: Outcome::TimedOut,
-                    message: format!(
-                        "{revision} was not stable in service {} within {}; it goes on rolling out{}",
-                        place.service,
-                        human_duration(self.stable_within),
-                        told.last_words()
-                    ),
-                });
+                return Err(Failure::timed_out(format!(
+                    "{revision} was not stable in service {} within {}; it goes on rolling out{}",
+                    place.service,
+                    human_duration(self.stable_within),
+                    told.last_words()
+                )));
             }
             if !pace.wait(cx).await {
                 return Err(Failure::cancelled(format!(

@@ -1,10 +1,14 @@
 //! `bump`: edits manifests in a git repository and commits, again and again until nobody is in
 //! the way.
 
+mod edits;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+
+use edits::{Edit, Edits, apply, paths, short_commit};
 
 use super::push::backoff;
 use super::{
@@ -13,11 +17,11 @@ use super::{
 };
 use crate::base::{Diagnostic, Source, Spanned};
 use crate::decl::{self, Repo};
-use crate::formats::{diff, yaml};
+use crate::formats::yaml;
 use crate::lang::Template;
 use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
 use crate::ports::Retry;
-use crate::ports::vcs::{NewCommit, PushOutcome, Remote, Snapshot, VcsError};
+use crate::ports::vcs::{NewCommit, PushOutcome, Remote, VcsError};
 use crate::stage_children;
 
 const OPTIONAL: NodeSpec = NodeSpec::new(
@@ -213,53 +217,7 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
     })
 }
 
-/// One edit with everything known.
-struct Edit {
-    file: String,
-    path: String,
-    value: String,
-    create: bool,
-}
-
-/// The edits of this run, and what was left out.
-struct Edits {
-    edits: Vec<Edit>,
-    left_out: Vec<String>,
-}
-
-/// A repository's files after the edits.
-struct Edited {
-    files: BTreeMap<String, Vec<u8>>,
-    lines: Vec<String>,
-    diff: String,
-}
-
 impl Bump {
-    async fn edits(&self, values: &Values) -> Result<Edits, Missing> {
-        let mut edits = Vec::new();
-        let mut left_out = Vec::new();
-        for file in &self.files {
-            let name = values.plain(&file.path).await?;
-            for edit in &file.edits {
-                let value = match values.plain(&edit.value).await {
-                    Ok(value) => value,
-                    Err(missing @ Missing::Skipped { .. }) if edit.optional => {
-                        left_out.push(format!("{name} {} is left as it is: {missing}", edit.path));
-                        continue;
-                    }
-                    Err(missing) => return Err(missing),
-                };
-                edits.push(Edit {
-                    file: name.clone(),
-                    path: values.plain(&edit.path).await?,
-                    value,
-                    create: edit.create,
-                });
-            }
-        }
-        Ok(Edits { edits, left_out })
-    }
-
     async fn remote(&self, values: &Values) -> Result<Remote, Failure> {
         match &self.declared {
             Some(repo) => Ok(values.remote(repo).await?),
@@ -284,72 +242,6 @@ impl Bump {
             ))
         })
     }
-}
-
-fn apply(edits: &[Edit], snapshot: &Snapshot) -> Result<Edited, Failure> {
-    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let mut lines = Vec::new();
-    for edit in edits {
-        let fail =
-            |why: String| Failure::failed(format!("{}: {why}; nothing was written", edit.file));
-        let before = match files
-            .get(&edit.file)
-            .or_else(|| snapshot.files.get(&edit.file))
-        {
-            Some(bytes) => {
-                std::str::from_utf8(bytes).map_err(|_| fail("it is not UTF-8 text".to_owned()))?
-            }
-            None => {
-                return Err(fail(format!(
-                    "it does not exist at {}",
-                    short_commit(&snapshot.commit)
-                )));
-            }
-        };
-        let path = yaml::Path::parse(&edit.path).map_err(|error| fail(error.to_string()))?;
-        let edited = if edit.create {
-            yaml::set_or_create(before, &path, &edit.value)
-        } else {
-            yaml::set(before, &path, &edit.value)
-        };
-        let edited = edited.map_err(|error| fail(format!("{}: {error}", edit.path)))?;
-        if edited.changed {
-            lines.push(format!(
-                "{} {}: {} → {}",
-                edit.file, edit.path, edited.before, edit.value
-            ));
-            files.insert(edit.file.clone(), edited.text.into_bytes());
-        }
-    }
-    let mut text = String::new();
-    for (name, after) in &files {
-        let before = snapshot
-            .files
-            .get(name)
-            .map(|bytes| String::from_utf8_lossy(bytes))
-            .unwrap_or_default();
-        text.push_str(&diff::unified(
-            name,
-            &before,
-            &String::from_utf8_lossy(after),
-        ));
-    }
-    Ok(Edited {
-        files,
-        lines,
-        diff: text,
-    })
-}
-
-fn short_commit(commit: &str) -> &str {
-    commit.get(..12).unwrap_or(commit)
-}
-
-fn paths(edits: &[Edit]) -> Vec<String> {
-    let mut paths: Vec<String> = edits.iter().map(|edit| edit.file.clone()).collect();
-    paths.sort();
-    paths.dedup();
-    paths
 }
 
 /// The key under which the journal knows our commit.
