@@ -13,7 +13,7 @@ use crate::adapters::registry::{HttpRegistry, MANIFEST_TYPES};
 use crate::base::{Digest, Secret};
 use crate::ports::cloud::CloudError;
 use crate::ports::registry::{
-    Ecr, Login, Manifest, Registry, RegistryError, RegistryReader, Target,
+    Ecr, Login, Manifest, Referrer, Registry, RegistryError, RegistryReader, Target,
 };
 
 /// Every registry, ECR included.
@@ -204,6 +204,15 @@ impl RegistryReader for EcrRegistry {
         digest: &Digest,
     ) -> Result<Option<Vec<u8>>, RegistryError> {
         through!(self, target, login => self.http.blob(&login, repository, digest))
+    }
+
+    async fn referrers(
+        &self,
+        target: &Target,
+        repository: &str,
+        subject: &Digest,
+    ) -> Result<Option<Vec<Referrer>>, RegistryError> {
+        through!(self, target, login => self.http.referrers(&login, repository, subject))
     }
 
     async fn tags(&self, target: &Target, repository: &str) -> Result<Vec<String>, RegistryError> {
