@@ -103,7 +103,7 @@ const CASES: &[Case] = &[
             Dies(None, "CannotPullContainerError: not found"),
             Runs(0),
         ],
-        ends: "deploy.web timed-out: web:2 was not stable in service web within 30m; it goes on rolling out \
+        ends: "deploy.web timed-out: web:2 was not stable in service web within 30m00s; it goes on rolling out \
                (task 0000 stopped: EssentialContainerExited: Essential container in task exited; \
                container web did not run: CannotPullContainerError: not found)",
         says: &["was unable to place a task", "CannotPullContainerError"],
@@ -257,7 +257,7 @@ async fn cancelling_stops_the_wait_and_not_the_roll_out() {
     let (line, _) = told(&flow, &run);
     assert_eq!(
         line,
-        "deploy.web cancelled: cancelled: service web goes on rolling out web:2; nothing is rolled back"
+        "deploy.web cancelled: cancelled by somebody: service web goes on rolling out web:2; nothing is rolled back"
     );
     assert_eq!(fake.changes(), ["RegisterTaskDefinition", "UpdateService"]);
 }

@@ -74,7 +74,7 @@ async fn a_task_that_takes_too_long_is_stopped() {
     let run = flow.run("release").await;
     assert_eq!(
         told(&flow, &run).0,
-        "deploy.web timed-out: migrate took longer than 2m: it was stopped; web:2 is not deployed, \
+        "deploy.web timed-out: migrate took longer than 2m00s: it was stopped; web:2 is not deployed, \
          the old version keeps running"
     );
     assert_eq!(
