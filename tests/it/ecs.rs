@@ -1,6 +1,7 @@
 //! `deploy ecs` against a scripted ECS: how roll-outs end, what is changed, and what is changed once.
 
 mod changes;
+mod chaos;
 mod crash;
 mod rollouts;
 mod tasks;

@@ -229,7 +229,7 @@ impl Told {
         let failed = ours.map_or(0, |ours| ours.failed);
         let given_up = ours.is_some_and(|ours| ours.state == Some(DeploymentState::Failed));
         let ended = matches!(stand, Stand::Failed(_));
-        if failed > self.failed || given_up || ended || self.looks % 8 == 0 {
+        if failed > self.failed || given_up || ended || self.looks.is_multiple_of(8) {
             self.stopped(cx, wanted, place, started).await;
         }
         self.failed = failed;

@@ -82,7 +82,26 @@ pub struct State {
     tokens: BTreeMap<String, (String, Value)>,
     shifts: Vec<Value>,
     troubles: Vec<(&'static str, Trouble)>,
+    weather: Option<Weather>,
     clock: f64,
+}
+
+/// Trouble that comes at random, the same for the same seed.
+struct Weather {
+    seed: u64,
+    percent: u64,
+}
+
+impl Weather {
+    fn trouble(&mut self) -> Option<Trouble> {
+        // The generator of Marsaglia's "Xorshift RNGs".
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        let kinds = [Trouble::Throttled, Trouble::Broken, Trouble::AnswerLost];
+        let bad = self.seed / 8 % 100 < self.percent;
+        bad.then(|| kinds[(self.seed >> 40) as usize % kinds.len()])
+    }
 }
 
 /// The fake.
@@ -144,6 +163,7 @@ impl FakeEcs {
             tokens: BTreeMap::new(),
             shifts: Vec::new(),
             troubles: Vec::new(),
+            weather: None,
             clock: BASE,
         };
         let arn = state.register(definition.as_object().cloned().expect("an object"));
@@ -171,6 +191,13 @@ impl FakeEcs {
     /// The next call of an action meets with trouble.
     pub fn trouble(&self, action: &'static str, trouble: Trouble) {
         self.state().troubles.push((action, trouble));
+    }
+
+    /// Of a hundred calls so many meet with trouble, at random; none if it is zero.
+    pub fn weather(&self, seed: u64, percent: u64) {
+        // Zero would stay zero.
+        let seed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        self.state().weather = (percent > 0).then_some(Weather { seed, percent });
     }
 
     /// Waits until a trouble was that the process dies.
@@ -248,7 +275,10 @@ impl Calls for FakeEcs {
                 .troubles
                 .iter()
                 .position(|(action, _)| *action == ask.action);
-            at.map(|at| state.troubles.remove(at).1)
+            match at {
+                Some(at) => Some(state.troubles.remove(at).1),
+                None => state.weather.as_mut().and_then(Weather::trouble),
+            }
         };
         let (name, action) = (account.name.clone(), ask.action.to_owned());
         let broken = |message: &str| CloudError::Broken {
