@@ -178,12 +178,11 @@ fn holds(path: &Path, text: &str) -> bool {
 
 fn outcomes(account: &Account) -> Vec<(String, String)> {
     let shown = account.shop.show();
-    let runs = shown["runs"].as_array().expect("runs");
-    let stages = runs[0]["stages"].as_array().expect("stages");
+    let stages = shown["stages"].as_array().expect("stages");
     let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
     stages
         .iter()
-        .map(|stage| (text(&stage["stage"]), text(&stage["outcome"])))
+        .map(|stage| (text(&stage["id"]), text(&stage["outcome"])))
         .collect()
 }
 
@@ -312,5 +311,8 @@ fn what_is_not_allowed_is_explained_and_nothing_is_made() {
         0
     );
     // No half-made run is left.
-    account.shop.pipewright(&["runs"]).says("nothing has run here yet");
+    account
+        .shop
+        .pipewright(&["runs"])
+        .says("nothing has run here yet");
 }
