@@ -6,8 +6,10 @@ use std::time::Duration;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
@@ -19,6 +21,27 @@ use crate::adapters::http::{self, Http, HttpError};
 
 /// Largest answer of a service, in bytes: far more than any that is asked for.
 pub(super) const ANSWER: u64 = 16 << 20;
+
+/// Has a call made again whose answer says success and cannot be read: half an answer is like none.
+/// Every typed call here may be repeated; what was done by the first is found by the second.
+#[derive(Debug)]
+pub(super) struct Unreadable;
+
+impl ClassifyRetry for Unreadable {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let said = context.response().map(|response| response.status());
+        let failed = matches!(context.output_or_error(), Some(Err(_)));
+        if failed && said.is_some_and(|status| status.is_success()) {
+            RetryAction::transient_error()
+        } else {
+            RetryAction::NoActionIndicated
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "unreadable success"
+    }
+}
 
 /// Gives the SDK connections.
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@ use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sdk_sts::types::Tag;
 
 use super::Aws;
+use super::connector::Unreadable;
 use super::denied::{Problem, trust};
 use crate::adapters::http::one_line;
 use crate::base::Secret;
@@ -133,9 +134,11 @@ impl Aws {
         &self,
         credentials: Option<Credentials>,
     ) -> Result<aws_sdk_sts::Client, CloudError> {
-        Ok(aws_sdk_sts::Client::new(
-            &self.acting(credentials, None).await?,
-        ))
+        let config = self.acting(credentials, None).await?;
+        let config = aws_sdk_sts::config::Builder::from(&config)
+            .retry_partition(self.tries.clone())
+            .retry_classifier(Unreadable);
+        Ok(aws_sdk_sts::Client::from_conf(config.build()))
     }
 
     /// Asks who some credentials stand for. Every principal may.

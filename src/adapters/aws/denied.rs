@@ -44,14 +44,15 @@ impl Problem {
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let said = match &error {
-            SdkError::ServiceError(service) => {
+            // What it calls an error of the service may be a success that it could not read.
+            SdkError::ServiceError(service) if !service.raw().status().is_success() => {
                 let error = service.err();
                 let code = error.code().unwrap_or("UnknownError").to_owned();
                 let message = error.message().unwrap_or("").to_owned();
                 Said::No(service.raw().status().as_u16(), code, message)
             }
             SdkError::TimeoutError(_) => Said::Nothing("no answer in time".to_owned()),
-            SdkError::ResponseError(_) => {
+            SdkError::ResponseError(_) | SdkError::ServiceError(_) => {
                 Said::Nothing("it sent an answer that makes no sense".to_owned())
             }
             other => {

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::Aws;
 use super::call::{Call, ECR_PUBLIC, suffix};
+use super::connector::Unreadable;
 use super::credentials::refresh_at;
 use super::denied::{Problem, Said};
 use crate::base::{Digest, Secret};
@@ -98,7 +99,10 @@ impl Aws {
         let config = self
             .acting(Some(credentials), ecr.region.as_deref())
             .await?;
-        Ok(Client::new(&config))
+        let config = aws_sdk_ecr::config::Builder::from(&config)
+            .retry_partition(self.tries.clone())
+            .retry_classifier(Unreadable);
+        Ok(Client::from_conf(config.build()))
     }
 
     /// A login for a registry, new or kept.

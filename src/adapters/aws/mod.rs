@@ -24,6 +24,7 @@ use aws_config::identity::IdentityCache;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sts::config::retry::{RetryPartition, TokenBucket};
 use tokio::sync::OnceCell;
 
 use self::connector::Connector;
@@ -68,6 +69,9 @@ pub(super) struct Aws {
     /// How far the services' clock is ahead of ours, in seconds.
     skew: AtomicI64,
     tokens: Tokens,
+    /// How often in all the SDK tries again: as often as `backoff` lets each call. Its own measure
+    /// is shared by the whole process, where one account's trouble would cost another its tries.
+    tries: RetryPartition,
 }
 
 impl Clouds {
@@ -112,6 +116,9 @@ impl Clouds {
             session: Default::default(),
             skew: AtomicI64::new(0),
             tokens: Tokens::default(),
+            tries: RetryPartition::custom(account.name.clone())
+                .token_bucket(TokenBucket::unlimited())
+                .build(),
         });
         worlds.insert(account.clone(), world.clone());
         world
