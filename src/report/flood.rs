@@ -179,8 +179,10 @@ mod tests {
 
     #[test]
     fn the_line_that_was_begun_is_kept_with_its_end() {
-        let mut flood = Flood::default();
-        flood.room = 3;
+        let mut flood = Flood {
+            room: 3,
+            ..Flood::default()
+        };
         let mut begun = b"be".to_vec();
         assert!(flood.admits(&mut begun, &Bytes::from_static(b"gun")));
         assert_eq!(begun, b"be");

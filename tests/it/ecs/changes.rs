@@ -229,13 +229,12 @@ async fn a_file_is_the_base_and_what_is_registered_is_used_again() {
         assert_eq!(sent.get(key), None, "{key}");
     }
     // Somebody registers another one. What runs is still what is wanted.
-    let run = {
+    {
         let mut state = fake.state();
         let old = state.families["web"][0].clone();
         state.families.get_mut("web").expect("there").push(old);
-        drop(state);
-        flow.run("release").await
-    };
+    }
+    let run = flow.run("release").await;
     assert_eq!(told(&flow, &run).0, "deploy.web up-to-date");
 }
 

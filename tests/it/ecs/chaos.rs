@@ -60,7 +60,6 @@ async fn bad_weather_repeats_no_change() {
         );
         flow.clean();
     }
-    println!("{ends:?}");
     // It must have come to both ends, or the weather was no trouble or the retries of no use.
     assert!(ends[&true] > 100 && ends[&false] > 5, "{ends:?}");
 }

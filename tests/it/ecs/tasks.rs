@@ -28,8 +28,7 @@ async fn a_task_runs_after_the_revision_and_before_the_traffic() {
         1,
         "{log}"
     );
-    let state = fake.state();
-    let (_, sent) = &state.writes[1];
+    let (_, sent) = fake.state().writes[1].clone();
     assert_eq!(sent["taskDefinition"], definition_arn("web:2"));
     assert_eq!(
         sent["overrides"],
@@ -38,7 +37,6 @@ async fn a_task_runs_after_the_revision_and_before_the_traffic() {
     );
     assert_eq!(sent["launchType"], "EC2");
     assert_eq!(sent["clientToken"], sent["startedBy"]);
-    drop(state);
     // Up to date: nothing is migrated again.
     let again = flow.run("release").await;
     assert_eq!(told(&flow, &again).0, "deploy.web up-to-date");
