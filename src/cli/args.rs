@@ -267,6 +267,9 @@ Examples:
   pipewright advisories status                  what is there, and how old it is")]
     Advisories(Advisories),
     /// Print what a pipeline has to be allowed in AWS
+    #[command(after_help = "\
+Example:
+  pipewright aws policy release                 the least policy, as JSON")]
     #[command(subcommand)]
     Aws(Aws),
     /// Print completions for a shell
