@@ -11,10 +11,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 mod advisories;
+mod rollback;
 mod scan;
 mod values;
 
 pub use advisories::{Advisories, AdvisoriesCommand, Import, Status};
+pub use rollback::{Rollback, TakeBack};
 pub use scan::{Report, ReportFormat, Scan, ScanFormat};
 pub use values::{EventArg, EventArgError, Input, InputError, RunRef, RunRefError};
 
@@ -35,6 +37,7 @@ Write:
 Run:
   run          Run a pipeline
   rerun        Run a finished run again
+  rollback     Go back to what an earlier run deployed
   cancel       Ask a run to stop
   scan         Scan an image for known vulnerabilities
 
@@ -241,6 +244,17 @@ Examples:
   pipewright rerun 7f3k2a               everything
   pipewright rerun last --fresh         the pipelines of today, at the commit of that run")]
     Rerun(Rerun),
+    /// Go back to what an earlier run deployed
+    ///
+    /// Finds the last revision that an earlier run deployed with success, and makes it the running
+    /// one: a run of its own, with nothing but the deployments, that waits and ends as they do.
+    /// Nothing is built, and no task runs before. For `deploy ecs`.
+    #[command(after_help = "\
+Examples:
+  pipewright rollback last              take back what the newest run deployed
+  pipewright rollback 7f3k2a            what ran before that run
+  pipewright rollback deploy.web        what ran before the newest deployment of this stage")]
+    Rollback(Rollback),
     /// Ask a run to stop
     ///
     /// Running stages are told to end and get time to do so; an effect in flight is finished and

@@ -175,6 +175,7 @@ fn trigger(trigger: &Trigger) -> String {
         Trigger::Schedule => "schedule".to_owned(),
         Trigger::Pipeline => "another pipeline".to_owned(),
         Trigger::Watch => "a watched registry".to_owned(),
+        Trigger::Rollback { of, .. } => format!("rollback to what run {of} deployed"),
     }
 }
 

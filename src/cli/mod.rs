@@ -19,6 +19,7 @@ mod project;
 mod prune;
 pub mod reference;
 mod report;
+mod rollback;
 mod run;
 mod scan;
 mod screen;
@@ -45,6 +46,7 @@ pub fn dispatch_quick(app: &App<'_>, command: &Command) -> Option<Result<Exit, F
         Command::Plan(_)
         | Command::Run(_)
         | Command::Rerun(_)
+        | Command::Rollback(_)
         | Command::Logs(_)
         | Command::Advisories(_)
         | Command::Aws(_)
@@ -59,6 +61,7 @@ pub async fn dispatch(app: &App<'_>, command: &Command) -> Result<Exit, Failure>
         Command::Aws(args::Aws::Policy(args)) => aws::policy(app, args).await,
         Command::Run(args) => run::run(app, args).await,
         Command::Rerun(args) => run::rerun(app, args).await,
+        Command::Rollback(args) => rollback::rollback(app, args).await,
         Command::Logs(args) => follow::logs(app, args).await,
         Command::Advisories(args) => advisories::run(app, args).await,
         Command::Scan(args) => scan::scan(app, args).await,

@@ -26,16 +26,17 @@ use crate::stage::context::RUN_LABEL;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What to report besides what is on the screen.
-struct Reports<'a> {
+#[derive(Default)]
+pub(super) struct Reports<'a> {
     format: Option<RunFormat>,
     junit: Option<&'a std::path::Path>,
     summary: Option<&'a std::path::Path>,
 }
 
 /// A run to begin or to go on with.
-struct Start {
-    run: RunId,
-    reset: Vec<StageId>,
+pub(super) struct Start {
+    pub(super) run: RunId,
+    pub(super) reset: Vec<StageId>,
 }
 
 /// `run`.
@@ -125,11 +126,7 @@ pub(super) async fn rerun(app: &App<'_>, args: &Rerun) -> Result<Exit, Failure> 
             format!("go on with it by `pipewright run --resume {}`", run.short()),
         ));
     }
-    let reports = Reports {
-        format: None,
-        junit: None,
-        summary: None,
-    };
+    let reports = Reports::default();
     let session = Session::new(app, world, app.processors, true, &reports)?;
     if args.fresh {
         return fresh(app, session, &state).await;
@@ -262,15 +259,15 @@ async fn simulated(app: &App<'_>, plan: &Plan) -> Result<World, Failure> {
     Ok(app.worlds.simulated(plan.origin.commit.clone(), files))
 }
 
-fn tell(app: &App<'_>, text: &str) {
+pub(super) fn tell(app: &App<'_>, text: &str) {
     // Standard output belongs to the report; a note that cannot be written is no failure.
     let _ = app.print(&format!("note: {text}\n"));
 }
 
 /// An engine with a reporter.
-struct Session<'a, 'b> {
+pub(super) struct Session<'a, 'b> {
     app: &'a App<'b>,
-    engine: Engine,
+    pub(super) engine: Engine,
     task: crate::journal::JournalTask,
     watch: Arc<Watch>,
     shown: screen::Shown,
@@ -279,7 +276,7 @@ struct Session<'a, 'b> {
 }
 
 impl<'a, 'b> Session<'a, 'b> {
-    fn new(
+    pub(super) fn new(
         app: &'a App<'b>,
         world: World,
         jobs: usize,
@@ -328,7 +325,7 @@ impl<'a, 'b> Session<'a, 'b> {
     }
 
     /// Brings runs and what follows from them to their end, and reports.
-    async fn go(self, starts: Vec<Start>) -> Result<Exit, Failure> {
+    pub(super) async fn go(self, starts: Vec<Start>) -> Result<Exit, Failure> {
         let cancel = Cancel::new();
         let runs: Arc<std::sync::Mutex<Vec<RunId>>> = Arc::default();
         let signals = tokio::spawn(on_signals(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::run::Ended;
 use super::stage::Shared;
 use super::{Definition, Engine, EngineError};
-use crate::base::{RunId, Timestamp};
+use crate::base::{RunId, StageId, Timestamp};
 use crate::event::{Event, Outcome, RunCreated, RunState, Trigger, Upstream, VERSION};
 use crate::journal::replay;
 use crate::pipeline::Project;
@@ -75,6 +75,11 @@ pub async fn rerun(engine: &Engine, earlier: &RunId) -> Result<RunId, EngineErro
     let Some(created) = state.created else {
         return Err(crate::journal::JournalError::NoRun(earlier.clone()).into());
     };
+    begin(engine, created).await
+}
+
+/// Creates a run with a birth certificate that is like another one's.
+async fn begin(engine: &Engine, created: RunCreated) -> Result<RunId, EngineError> {
     let clock = &engine.world.readers.clock;
     let run = RunId::new(millis(clock.now()), clock.random() as u32);
     let created = RunCreated {
@@ -91,6 +96,31 @@ pub async fn rerun(engine: &Engine, earlier: &RunId) -> Result<RunId, EngineErro
         .commit(vec![(run.clone(), event)], vec![Change::CreateRun(row)])
         .await?;
     Ok(run)
+}
+
+/// Creates a run that takes stages back to what an earlier run had deployed: with the definition,
+/// commit and variables of that run, and with no other stage.
+pub async fn take_back(
+    engine: &Engine,
+    earlier: &RunId,
+    to: BTreeMap<StageId, String>,
+) -> Result<RunId, EngineError> {
+    let store = &*engine.world.readers.store;
+    let state = RunState::of(&replay(store, earlier)?);
+    let Some(created) = state.created else {
+        return Err(crate::journal::JournalError::NoRun(earlier.clone()).into());
+    };
+    let stages: Vec<StageId> = to.keys().cloned().collect();
+    let created = RunCreated {
+        trigger: Trigger::Rollback {
+            of: earlier.clone(),
+            to,
+        },
+        only: stages.iter().map(ToString::to_string).collect(),
+        stages,
+        ..created
+    };
+    begin(engine, created).await
 }
 
 fn root_of(engine: &Engine, run: &RunId) -> Result<RunId, EngineError> {

@@ -184,6 +184,13 @@ pub enum Trigger {
     Pipeline,
     /// A registry that was watched.
     Watch,
+    /// A person who wants back what ran before.
+    Rollback {
+        /// The run that had deployed it.
+        of: RunId,
+        /// The revision to which each stage goes back.
+        to: BTreeMap<StageId, String>,
+    },
 }
 
 /// The run another one was chained from.

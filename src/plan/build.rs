@@ -36,6 +36,16 @@ pub struct Origin {
     pub only: Vec<String>,
 }
 
+impl Origin {
+    /// The revision to which each stage goes back, if that is what the run is for.
+    pub fn back(&self) -> Option<&BTreeMap<StageId, String>> {
+        match &self.cause {
+            Cause::Rollback { to, .. } => Some(to),
+            _ => None,
+        }
+    }
+}
+
 /// A checked, resolved graph of stages.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -88,8 +98,17 @@ pub fn build(project: &Project, pipeline: &str, origin: Origin) -> Result<Plan, 
         };
         PlanError::new(format!("there is no pipeline `{pipeline}`"), help)
     })?;
-    let (graph, dangling) = Graph::build(&pipeline.stages, &pipeline.decls);
-    if let Some(dangling) = dangling.first() {
+    // Who goes back makes nothing and so needs nothing of what the other stages make.
+    let back = origin.back();
+    let stages: Vec<StageEntry> = match back {
+        Some(to) => {
+            let goes = |entry: &&StageEntry| to.contains_key(&entry.id);
+            pipeline.stages.iter().filter(goes).cloned().collect()
+        }
+        None => pipeline.stages.clone(),
+    };
+    let (graph, dangling) = Graph::build(&stages, &pipeline.decls);
+    if let (Some(dangling), None) = (dangling.first(), back) {
         return Err(PlanError::new(
             format!("there is no stage `{}`", dangling.what),
             "run `pipewright check`",
@@ -104,10 +123,10 @@ pub fn build(project: &Project, pipeline: &str, origin: Origin) -> Result<Plan, 
     let inputs = inputs(pipeline, &origin.inputs)?;
     let mut left_out = BTreeMap::new();
     if !origin.only.is_empty() {
-        leave_out_others(&pipeline.stages, &graph, &origin.only, &mut left_out)?;
+        leave_out_others(&stages, &graph, &origin.only, &mut left_out)?;
     }
     if origin.dirty {
-        for (at, stage) in pipeline.stages.iter().enumerate() {
+        for (at, stage) in stages.iter().enumerate() {
             if stage.kind.effect {
                 left_out.insert(
                     at,
@@ -118,7 +137,7 @@ pub fn build(project: &Project, pipeline: &str, origin: Origin) -> Result<Plan, 
     }
     Ok(Plan {
         pipeline: pipeline.name.value.clone(),
-        stages: pipeline.stages.clone(),
+        stages,
         graph: Arc::new(graph),
         decls: pipeline.decls.clone(),
         concurrency: pipeline.concurrency.clone(),
@@ -401,6 +420,7 @@ impl Plan {
             upstream: self.origin.upstream.clone(),
             dirty: self.origin.dirty,
             stages: Arc::new(self.index()),
+            back: self.origin.back().cloned().unwrap_or_default(),
             registry: readers.registry.clone(),
             cloud: readers.cloud.clone(),
             workspace: readers.workspace.clone(),

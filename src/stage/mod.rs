@@ -196,6 +196,11 @@ pub trait Stage: std::fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether it can be told to go back to a revision that it left as its output `revision`.
+    fn goes_back(&self) -> bool {
+        false
+    }
+
     /// The engine on which it may leave containers or networks behind when its process is killed.
     fn engine(&self) -> Option<EngineSite> {
         None

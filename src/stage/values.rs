@@ -129,6 +129,8 @@ pub struct Values {
     pub dirty: bool,
     /// Stages of the pipeline.
     pub stages: Arc<BTreeMap<StageId, usize>>,
+    /// The revision to which each stage goes back, in a run that is for that.
+    pub back: BTreeMap<StageId, String>,
     /// For looking up declared tags.
     pub registry: Arc<dyn RegistryReader>,
     /// For the addresses of registries of accounts.

@@ -3,6 +3,7 @@
 mod changes;
 mod chaos;
 mod crash;
+mod rollback;
 mod rollouts;
 mod tasks;
 mod wire;

@@ -56,6 +56,16 @@ impl Program {
         ended(self.command(args).output().expect("the program starts"))
     }
 
+    /// Runs the program with these variables.
+    #[track_caller]
+    pub fn run_with(&self, env: &[(String, String)], args: &[&str]) -> Ended {
+        let mut command = self.command(args);
+        for (name, value) in env {
+            command.env(name, value);
+        }
+        ended(command.output().expect("the program starts"))
+    }
+
     /// Starts the program and leaves it to itself.
     #[track_caller]
     pub fn start(&self, args: &[&str]) -> Running {

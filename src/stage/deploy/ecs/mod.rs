@@ -316,6 +316,10 @@ impl Stage for Ecs {
         Some("ecs")
     }
 
+    fn goes_back(&self) -> bool {
+        true
+    }
+
     fn check(&self, cx: &CheckContext<'_>, diagnostics: &mut Vec<Diagnostic>) {
         if !self.aws.value.is_empty() {
             decl::require(&cx.decls.aws, "aws", &self.aws, cx.source, diagnostics);
@@ -326,7 +330,7 @@ impl Stage for Ecs {
     }
 
     async fn forecast(&self, cx: &PlanContext<'_>) -> Forecast {
-        let wanted = match self.wanted(cx.values).await {
+        let wanted = match self.wanted(cx.values, None).await {
             Ok(wanted) => wanted,
             Err(missing) => {
                 let forecast = Forecast::missing(&missing);
@@ -349,7 +353,7 @@ impl Stage for Ecs {
     }
 
     async fn run(&self, cx: &StageContext<'_>) -> Result<Done, Failure> {
-        let wanted = self.wanted(cx.values).await?;
+        let wanted = self.wanted(cx.values, cx.values.back.get(cx.stage)).await?;
         let found = self.look(&cx.world.readers, &wanted).await?;
         if let Some(arn) = self.is_there(&found) {
             let note = self.note(&found, &wanted, &arn);
@@ -394,7 +398,11 @@ impl Stage for Ecs {
                     arn: &arn,
                 };
                 for before in &self.before {
-                    self.before(cx, &around, before).await?;
+                    if wanted.goes_back() {
+                        cx.say(format!("going back: {} is not run", before.name));
+                    } else {
+                        self.before(cx, &around, before).await?;
+                    }
                 }
             }
             self.serve(cx, &wanted, place, service, &arn).await?;
@@ -404,7 +412,7 @@ impl Stage for Ecs {
     }
 
     async fn examine(&self, cx: &StageContext<'_>) -> Result<Option<Done>, Failure> {
-        let wanted = self.wanted(cx.values).await?;
+        let wanted = self.wanted(cx.values, cx.values.back.get(cx.stage)).await?;
         let Some(place) = &wanted.place else {
             return Ok(None);
         };

@@ -26,8 +26,20 @@ pub(super) struct Wanted {
 /// Where the base is, with everything resolved.
 pub(super) enum BaseText {
     Current,
-    File { path: String, text: String },
+    File {
+        path: String,
+        text: String,
+    },
     Object(String),
+    /// A revision that ran before, as a whole.
+    Revision(String),
+}
+
+impl Wanted {
+    /// Whether what ran before is wanted back.
+    pub(super) fn goes_back(&self) -> bool {
+        matches!(self.base, BaseText::Revision(_))
+    }
 }
 
 /// What there is, and what would be there.
@@ -45,8 +57,13 @@ pub(super) struct Found {
 }
 
 impl Ecs {
-    /// Resolves everything that is written.
-    pub(super) async fn wanted(&self, values: &Values) -> Result<Wanted, Missing> {
+    /// Resolves everything that is written. With a revision to go `back` to, that one is wanted, and
+    /// what is written about containers is not looked at.
+    pub(super) async fn wanted(
+        &self,
+        values: &Values,
+        back: Option<&String>,
+    ) -> Result<Wanted, Missing> {
         let account = values.account(&self.aws.value).await?;
         let cluster = match &self.cluster {
             Some(cluster) => values.plain(cluster).await?,
@@ -60,7 +77,11 @@ impl Ecs {
             None => None,
         };
         let mut changes = Vec::new();
-        for container in &self.containers {
+        let containers = match back {
+            Some(_) => &[],
+            None => self.containers.as_slice(),
+        };
+        for container in containers {
             let image = match &container.image {
                 Some(image) => {
                     let facts = values.image(&image.value).await?;
@@ -80,14 +101,15 @@ impl Ecs {
             };
             changes.push((container.name.value.clone(), change));
         }
-        let base = match &self.base {
-            Base::Current => BaseText::Current,
-            Base::File(path) => {
+        let base = match (&self.base, back) {
+            (_, Some(arn)) => BaseText::Revision(arn.clone()),
+            (Base::Current, None) => BaseText::Current,
+            (Base::File(path), None) => {
                 let path = values.plain(path).await?;
                 let text = values.file(&path).await?;
                 BaseText::File { path, text }
             }
-            Base::Object(object) => BaseText::Object(values.plain(object).await?),
+            (Base::Object(object), None) => BaseText::Object(values.plain(object).await?),
         };
         let mut schedules = Vec::new();
         for rule in &self.schedules {
@@ -136,15 +158,27 @@ impl Ecs {
             Some(arn) => services.revision(account, arn).await?,
             None => None,
         };
-        let mut rendered = self
-            .base_definition(readers, wanted, current.as_ref())
-            .await?;
+        let back = match &wanted.base {
+            BaseText::Revision(arn) => Some(self.earlier_revision(readers, account, arn).await?),
+            _ => None,
+        };
+        let mut rendered = match &back {
+            Some((_, definition)) => definition.clone(),
+            None => {
+                self.base_definition(readers, wanted, current.as_ref())
+                    .await?
+            }
+        };
         for (container, change) in &wanted.changes {
             rendered
                 .set(container, change)
                 .map_err(|error| Failure::failed(format!("task definition: {error}")))?;
         }
-        let mut registered = current.clone().filter(|there| same(&rendered, there));
+        // One that was deregistered cannot be run. Another that means the same can.
+        let mut registered = back
+            .map(|(there, _)| there)
+            .filter(is_active)
+            .or_else(|| current.clone().filter(|there| same(&rendered, there)));
         if registered.is_none() {
             registered = latest(readers, account, &rendered).await?;
         }
@@ -155,6 +189,26 @@ impl Ecs {
             rendered,
             registered,
         })
+    }
+
+    /// A revision that ran before.
+    async fn earlier_revision(
+        &self,
+        readers: &Readers,
+        account: &Account,
+        arn: &str,
+    ) -> Result<(Revision, TaskDefinition), Failure> {
+        let name = short_revision(arn);
+        let there = readers.services.revision(account, arn).await?;
+        let there = there.ok_or_else(|| {
+            Failure::failed(format!(
+                "{name}, which ran before, is not there any more: nothing to go back to"
+            ))
+        })?;
+        let definition = TaskDefinition::from_value(there.definition.clone()).map_err(|error| {
+            Failure::failed(format!("{name} is no usable task definition: {error}"))
+        })?;
+        Ok((there, definition))
     }
 
     async fn base_definition(
@@ -174,7 +228,7 @@ impl Ecs {
             )),
         };
         let (what, base) = match &wanted.base {
-            BaseText::Current => return current_definition(),
+            BaseText::Current | BaseText::Revision(_) => return current_definition(),
             BaseText::File { path, text } => (path.clone(), TaskDefinition::parse(text)),
             BaseText::Object(address) => {
                 let text = object(readers, &wanted.account, address).await?;
@@ -358,6 +412,10 @@ pub(super) async fn latest(
     };
     let latest = readers.services.revision(account, family).await?;
     Ok(latest.filter(|there| same(rendered, there)))
+}
+
+fn is_active(there: &Revision) -> bool {
+    there.definition.get("status").and_then(Value::as_str) != Some("INACTIVE")
 }
 
 fn same(rendered: &TaskDefinition, there: &Revision) -> bool {

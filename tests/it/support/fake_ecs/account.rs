@@ -206,7 +206,11 @@ impl State {
                 let at = number.parse::<usize>().ok()?.checked_sub(1)?;
                 self.families.get(family)?.get(at).cloned()
             }
-            None => self.families.get(name)?.last().cloned(),
+            // A family stands for its latest active revision.
+            None => {
+                let mut all = self.families.get(name)?.iter().rev();
+                all.find(|one| one["status"] != "INACTIVE").cloned()
+            }
         }
     }
 
@@ -218,8 +222,12 @@ impl State {
         let current = primary.map_or(String::new(), |d| d.arn);
         let wanted = body.get("taskDefinition").and_then(Value::as_str);
         let wanted = wanted.unwrap_or(&current).to_owned();
-        if self.find(&wanted).is_none() {
-            return refuse("ClientException", "TaskDefinition not found.");
+        match self.find(&wanted) {
+            None => return refuse("ClientException", "TaskDefinition not found."),
+            Some(there) if there["status"] == "INACTIVE" => {
+                return refuse("ClientException", "TaskDefinition is inactive");
+            }
+            Some(_) => {}
         }
         for (field, of) in [
             ("desiredCount", "desiredCount"),
@@ -237,14 +245,16 @@ impl State {
         }
         let desired = self.service["desiredCount"].as_u64().unwrap_or(0) as u32;
         if wanted != current || forced {
-            for old in &mut self.deployments {
-                old.id = old.id.replace("/ours", "/before");
+            if let Some(plot) = self.next_plot.take() {
+                self.plot = plot;
             }
-            self.lead(
-                "ecs-svc/ours",
-                wanted,
-                "ECS deployment ecs-svc/ours in progress.",
+            let number = self.writes.len() + 1;
+            self.ours = format!("ecs-svc/{number:04}");
+            let (id, reason) = (
+                self.ours.clone(),
+                format!("ECS deployment {} in progress.", self.ours),
             );
+            self.lead(&id, wanted, &reason);
             self.change(|d| d.desired = desired);
             self.stale = Some(before);
             self.record = self

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use self::pages::{ACTIONS, IDEMPOTENT, spelled};
 pub use self::plot::Beat;
-use super::faulty::Request;
+use super::faulty::{Faulty, Reply, Request};
 
 /// What goes wrong with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +74,12 @@ pub struct State {
     /// Calls of any kind, in order.
     pub calls: Vec<String>,
     deployments: Vec<Deployment>,
+    /// Id of the deployment that was asked for last.
+    ours: String,
     stale: Option<Value>,
     plot: VecDeque<Beat>,
+    /// The plot of the next deployment, if it is another one.
+    next_plot: Option<VecDeque<Beat>>,
     record: Option<(String, String, f64)>,
     events: Vec<Value>,
     tasks: BTreeMap<String, Value>,
@@ -155,8 +159,10 @@ impl FakeEcs {
             writes: Vec::new(),
             calls: Vec::new(),
             deployments: Vec::new(),
+            ours: String::new(),
             stale: None,
             plot: plot.iter().cloned().collect(),
+            next_plot: None,
             record: None,
             events: Vec::new(),
             tasks: BTreeMap::new(),
@@ -200,6 +206,19 @@ impl FakeEcs {
         self.state().weather = (percent > 0).then_some(Weather { seed, percent });
     }
 
+    /// The next deployment follows another plot.
+    pub fn then(&self, plot: &[Beat]) {
+        self.state().next_plot = Some(plot.iter().cloned().collect());
+    }
+
+    /// The task definition of the primary deployment, and how far that is.
+    pub fn primary(&self) -> (String, &'static str) {
+        let state = self.state();
+        let primary = state.deployments.iter().find(|d| d.status == "PRIMARY");
+        let primary = primary.expect("a service has a primary deployment");
+        (primary.arn.clone(), primary.state)
+    }
+
     /// Waits until a trouble was that the process dies.
     pub async fn died(&self) {
         self.died.notified().await;
@@ -209,6 +228,15 @@ impl FakeEcs {
     pub fn changes(&self) -> Vec<String> {
         let state = self.state();
         state.writes.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Serves it over HTTP.
+    pub fn serve(&self) -> Faulty {
+        let fake = self.clone();
+        Faulty::alone(move |request| {
+            let (status, body) = fake.over_http(request);
+            Reply::Answer(status, Vec::new(), body)
+        })
     }
 
     /// Answers a call that came over HTTP: status and body.

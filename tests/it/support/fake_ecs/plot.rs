@@ -88,14 +88,11 @@ impl State {
 
     /// Our deployment: the first one after what was there.
     pub(super) fn ours(&self) -> Option<&Deployment> {
-        self.deployments.iter().find(|d| d.id.ends_with("/ours"))
+        self.deployments.iter().find(|d| d.id == self.ours)
     }
 
     pub(super) fn change(&mut self, change: impl Fn(&mut Deployment)) {
-        let ours = self
-            .deployments
-            .iter_mut()
-            .find(|d| d.id.ends_with("/ours"));
+        let ours = self.deployments.iter_mut().find(|d| d.id == self.ours);
         ours.into_iter().for_each(change);
     }
 
@@ -160,7 +157,8 @@ impl State {
                     d.state = "COMPLETED";
                     d.running = d.desired;
                 });
-                self.deployments.retain(|d| d.id.ends_with("/ours"));
+                let ours = &self.ours;
+                self.deployments.retain(|d| d.id == *ours);
                 if let Some(record) = &mut self.record {
                     record.0 = "SUCCESSFUL".to_owned();
                 }
@@ -170,13 +168,22 @@ impl State {
                     d.state = "FAILED";
                     d.reason = BREAKER.to_owned();
                 });
+                let old = self
+                    .deployments
+                    .iter()
+                    .find(|d| d.id != self.ours && d.state == "COMPLETED");
+                let old = old.map(|old| old.arn.clone());
                 let reason =
                     "ECS deployment circuit breaker: rolling back to deploymentId ecs-svc/0001.";
-                self.lead("ecs-svc/back", definition_arn("web:1"), reason);
+                let id = format!("{}-back", self.ours);
+                if let Some(old) = old {
+                    self.lead(&id, old, reason);
+                }
             }
             Beat::IsBack | Beat::FailsBack => {
                 let fails = matches!(beat, Beat::FailsBack);
-                self.deployments.retain(|d| d.id == "ecs-svc/back");
+                let id = format!("{}-back", self.ours);
+                self.deployments.retain(|d| d.id == id);
                 for back in &mut self.deployments {
                     back.state = if fails { "FAILED" } else { "COMPLETED" };
                     back.reason = "ECS deployment ecs-svc/back ended.".to_owned();
