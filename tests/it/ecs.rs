@@ -1,5 +1,6 @@
 //! `deploy ecs` against a scripted ECS: how roll-outs end, what is changed, and what is changed once.
 
+mod articles;
 mod changes;
 mod chaos;
 mod crash;

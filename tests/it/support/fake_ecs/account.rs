@@ -54,15 +54,15 @@ impl State {
         };
         match action {
             "DescribeClusters" => Ok(match first("clusters") {
-                "main" => {
-                    json!({"clusters": [{"clusterName": "main", "status": "ACTIVE"}], "failures": []})
+                name if name == self.cluster => {
+                    json!({"clusters": [{"clusterName": name, "status": "ACTIVE"}], "failures": []})
                 }
                 name => json!({"clusters": [], "failures": [{"arn": name, "reason": "MISSING"}]}),
             }),
-            "DescribeServices" if text("cluster") != "main" => {
+            "DescribeServices" if text("cluster") != self.cluster => {
                 refuse("ClusterNotFoundException", "Cluster not found.")
             }
-            "DescribeServices" if first("services") != "web" => Ok(
+            "DescribeServices" if first("services") != self.name => Ok(
                 json!({"services": [], "failures": [{"arn": first("services"), "reason": "MISSING"}]}),
             ),
             "DescribeServices" => self.look(),

@@ -55,6 +55,10 @@ struct Deployment {
 pub struct State {
     /// Revisions by family, as they are described.
     pub families: BTreeMap<String, Vec<Value>>,
+    /// The one cluster there is.
+    pub cluster: &'static str,
+    /// The one service there is.
+    pub name: &'static str,
     /// The service, but for what follows from its deployments.
     pub service: Map<String, Value>,
     /// Whether rollouts are recorded.
@@ -149,6 +153,8 @@ impl FakeEcs {
         });
         let mut state = State {
             families: BTreeMap::new(),
+            cluster: "main",
+            name: "web",
             service: service.as_object().cloned().expect("an object"),
             records: false,
             task_exit: (Some(0), ""),
