@@ -13,12 +13,13 @@ use super::common::duration;
 use super::found::{in_registry, resolved};
 use super::{
     CheckContext, Done, Failure, Forecast, Kind, Lowering, PlanContext, Read, Stage, StageContext,
-    Verdict, Want,
+    Values, Verdict, Want,
 };
 use crate::base::{Diagnostic, Spanned, StageId};
 use crate::decl;
 use crate::lang::{Node, Template};
 use crate::ports::engines::EngineSite;
+use crate::ports::registry::RegistryReader;
 use crate::ports::scanner::{
     ScanError, ScanRequest, ScannerChoice, ScannerName, Subject, is_pinned,
 };
@@ -233,6 +234,11 @@ impl Stage for Scan {
             }
         );
         let build = StageId::new("build", &self.image.value);
+        if !cx.offline
+            && let Ok(true) = self.is_kept(cx.values, &*cx.readers.registry).await
+        {
+            return Forecast::new(Verdict::UpToDate, SCANNED);
+        }
         match cx.values.ended(&build) {
             Some((_, outputs)) if !self.rescan && !cx.offline => match outputs.get("id") {
                 Some(id) if !matches!(cx.readers.engine.image(id).await, Ok(Some(_))) => {
@@ -245,7 +251,12 @@ impl Stage for Scan {
     }
 
     async fn run(&self, cx: &StageContext<'_>) -> Result<Done, Failure> {
-        let Some(image) = self.image(cx).await? else {
+        let kept = self.is_kept(cx.values, &*cx.world.readers.registry).await?;
+        let image = match kept {
+            true => None,
+            false => self.image(cx).await?,
+        };
+        let Some(image) = image else {
             return Ok(Done::up_to_date(SCANNED));
         };
         let gate = Gate {
@@ -284,6 +295,21 @@ impl Stage for Scan {
 }
 
 impl Scan {
+    /// Whether the image never changes and the registry has it, so that this machine's own copy is
+    /// of no matter.
+    async fn is_kept(
+        &self,
+        values: &Values,
+        registry: &dyn RegistryReader,
+    ) -> Result<bool, Failure> {
+        let declared = values.decls.images.get(&self.image.value);
+        if self.rescan || declared.is_none_or(|declared| !declared.value.immutable) {
+            return Ok(false);
+        }
+        let facts = values.image(&self.image.value).await?;
+        Ok(in_registry(registry, &facts, None, true).await?.is_some())
+    }
+
     /// The image's id on the engine, which fetches it if it has to; `None` if there is nothing to scan.
     async fn image(&self, cx: &StageContext<'_>) -> Result<Option<String>, Failure> {
         let build = StageId::new("build", &self.image.value);
