@@ -1,9 +1,9 @@
-//! Simulated accounts: whoever asks is let in.
+//! Simulated accounts: whoever asks is let in, and finds buckets empty.
 
 use async_trait::async_trait;
 
 use super::call::Life;
-use crate::ports::cloud::{Account, Caller, CloudError, CloudReader};
+use crate::ports::cloud::{Account, Caller, CloudError, CloudReader, ObjectPlace};
 use crate::ports::registry::Ecr;
 
 /// The account of whoever declares none.
@@ -38,5 +38,14 @@ impl CloudReader for Life {
         let region = registry.region.as_ref().or(account.region.as_ref());
         let region = region.map_or("us-east-1", String::as_str);
         Ok(format!("{owner}.dkr.ecr.{region}.amazonaws.com"))
+    }
+
+    async fn object(
+        &self,
+        _account: &Account,
+        _place: &ObjectPlace,
+        _limit: u64,
+    ) -> Result<Option<Vec<u8>>, CloudError> {
+        Ok(None)
     }
 }

@@ -5,5 +5,6 @@ mod chaos;
 mod credentials;
 mod delivery;
 mod ecr;
+mod objects;
 mod policy;
 mod secrets;
