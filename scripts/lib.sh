@@ -136,6 +136,8 @@ free_port() {
 BUILD_PACKAGES=(gcc)
 TEST_PACKAGES=(git bash docker.io docker-registry skopeo busybox-static apache2-utils openssl procps
     debootstrap rpm golang-go npm python3-venv binutils)
+# What plays AWS in the tests. The version is fixed: they look at the shapes of its answers.
+MOTO='moto[server]==5.2.5'
 BENCH_PACKAGES=(ninja-build hyperfine)
 export BUILD_PACKAGES TEST_PACKAGES BENCH_PACKAGES
 
@@ -257,6 +259,18 @@ need_rust() {
 # The directory cargo builds into, whether the environment or a configuration chose it.
 target_directory() {
     cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+}
+
+# need_moto: moto in an environment of its own, beside what is built; tests look for it there.
+need_moto() {
+    local dir
+    dir=$(target_directory)/moto
+    [[ $(cat "$dir/version" 2>/dev/null) != "$MOTO" ]] || return 0
+    note "installing $MOTO"
+    rm -rf "$dir"
+    quietly python3 -m venv "$dir" || die "python3 cannot make an environment in $dir"
+    quietly "$dir/bin/pip" install --quiet "$MOTO" || die "pip could not install $MOTO" "is the network there?"
+    printf '%s\n' "$MOTO" >"$dir/version"
 }
 
 # --- What inventories are compared with ---------------------------------------------------------

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use clap::Parser;
 use pipewright::adapters::advisories::{self, AdvisoryStore};
+use pipewright::adapters::aws::services::AwsServices;
+use pipewright::adapters::aws::{AwsSecrets, Clouds, EcrRegistry};
 use pipewright::adapters::clock::SystemClock;
 use pipewright::adapters::docker::{DeclaredEngines, Docker};
 use pipewright::adapters::files::HostFiles;
@@ -20,11 +22,10 @@ use pipewright::adapters::memory_store::MemoryStore;
 use pipewright::adapters::process::HostProcesses;
 use pipewright::adapters::registry::{DockerConfig, HttpRegistry};
 use pipewright::adapters::scanner::Scanners;
-use pipewright::adapters::secrets::HostSecrets;
 use pipewright::adapters::sim::{SimOptions, SimWorld};
 use pipewright::adapters::sqlite::SqliteStore;
 use pipewright::adapters::webhook::WebHook;
-use pipewright::base::{Commit, Timestamp};
+use pipewright::base::{Commit, LateSecrets, Timestamp};
 use pipewright::cli::args::{Cli, Color};
 use pipewright::cli::{
     AdvisoryDatabase, App, Exit, Failure, Screen, Worlds, dispatch, dispatch_quick,
@@ -163,8 +164,12 @@ impl Worlds for Host {
         let http = Http::new();
         let engine = Arc::new(engine()?);
         let engines = Arc::new(DeclaredEngines::from_env());
-        let registry = Arc::new(HttpRegistry::new(http.clone(), DockerConfig::from_env()));
+        let late = LateSecrets::default();
+        let clouds = Clouds::new(http.clone(), late.clone());
+        let registry = HttpRegistry::new(http.clone(), DockerConfig::from_env());
+        let registry = Arc::new(EcrRegistry::new(registry, clouds.clone()));
         let vcs = Arc::new(GitRemotes::new(state, http.clone()));
+        let services = Arc::new(AwsServices::new(Arc::new(clouds.clone())));
         Ok(World {
             readers: Readers {
                 clock: Arc::new(SystemClock),
@@ -173,7 +178,10 @@ impl Worlds for Host {
                 engines: engines.clone(),
                 registry: registry.clone(),
                 vcs: vcs.clone(),
-                secrets: Arc::new(HostSecrets),
+                services: services.clone(),
+                secrets: Arc::new(AwsSecrets::new(clouds.clone())),
+                cloud: Arc::new(clouds),
+                late,
                 store: store.clone(),
             },
             workspace,
@@ -184,6 +192,7 @@ impl Worlds for Host {
             host: Arc::new(HostProcesses::new()),
             notifier: Arc::new(WebHook::new(http)),
             scanner: Arc::new(scanners(Docker::clone(&engine), state)),
+            services,
             store,
         })
     }

@@ -169,7 +169,8 @@ pub fn one_line(text: &str, limit: usize) -> String {
     line
 }
 
-/// Like Go's clients, a proxy from the environment is not asked for this machine itself.
+/// Like Go's clients, a proxy from the environment is not asked for this machine itself, nor for
+/// what only this machine can reach: the metadata services of clouds have link-local addresses.
 fn is_loopback(url: &Url) -> bool {
     let Some(host) = url.host_str() else {
         return false;
@@ -179,7 +180,12 @@ fn is_loopback(url: &Url) -> bool {
         || host.ends_with(".localhost")
         || address
             .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+            .is_ok_and(|address| match address {
+                std::net::IpAddr::V4(four) => four.is_loopback() || four.is_link_local(),
+                std::net::IpAddr::V6(six) => {
+                    six.is_loopback() || six.segments()[..2] == [0xfd00, 0xec2]
+                }
+            })
 }
 
 fn build(direct: bool) -> Result<Client, String> {
@@ -309,6 +315,9 @@ mod tests {
             ("http://localhost:5000/", true),
             ("http://127.8.8.8/", true),
             ("http://[::1]:80/", true),
+            ("http://169.254.169.254/latest/", true),
+            ("http://[fd00:ec2::254]/", true),
+            ("http://169.253.1.1/", false),
             ("http://127.0.0.1.example.com/", false),
             ("https://example.com/", false),
         ] {

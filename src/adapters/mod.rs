@@ -5,6 +5,7 @@
 )]
 
 pub mod advisories;
+pub mod aws;
 pub mod backoff;
 mod buffers;
 pub mod clock;

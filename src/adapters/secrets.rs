@@ -25,6 +25,11 @@ impl SecretReader for HostSecrets {
         match source {
             SecretSource::Env(name) => from_env(name),
             SecretSource::File(path) => from_file(path).await,
+            // Kept elsewhere; who can reach it never passes it on to here.
+            SecretSource::Stored { place, .. } => Err(SecretError::Unreadable {
+                what: format!("`{}` in {}", place.name, place.store.as_str()),
+                message: "it is not kept on this host".to_owned(),
+            }),
         }
     }
 }

@@ -6,10 +6,13 @@
 
 mod forms;
 mod index;
+mod late;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+
+pub use self::late::LateSecrets;
 
 use self::index::Index;
 use super::Secret;
@@ -20,11 +23,69 @@ const REPLACEMENT: &[u8] = b"***";
 /// A value with fewer characters is not masked: it would shred every log.
 const SHORTEST: usize = 4;
 
-/// The set of byte strings to hide, compiled for searching.
+/// The set of byte strings to hide, compiled for searching. What is added to its late secrets
+/// is hidden from then on, also by streams that were begun before.
 #[derive(Clone, Default)]
 pub struct Masks {
-    index: Option<Arc<Index>>,
+    shared: Arc<Shared>,
     too_short: usize,
+}
+
+#[derive(Default)]
+struct Shared {
+    patterns: BTreeSet<Vec<u8>>,
+    late: LateSecrets,
+    compiled: RwLock<Compiled>,
+}
+
+/// An index, and the state of the late secrets it was made from.
+#[derive(Default)]
+struct Compiled {
+    generation: u64,
+    index: Option<Arc<Index>>,
+}
+
+impl Shared {
+    fn index(&self) -> Option<Arc<Index>> {
+        let generation = self.late.generation();
+        {
+            let compiled = self.compiled.read();
+            let compiled = compiled.unwrap_or_else(PoisonError::into_inner);
+            if compiled.generation == generation {
+                return compiled.index.clone();
+            }
+        }
+        let (generation, secrets) = self.late.all();
+        let mut patterns = self.patterns.clone();
+        add_forms(&secrets, &mut patterns);
+        let index = (!patterns.is_empty()).then(|| Arc::new(Index::new(patterns)));
+        let mut compiled = self
+            .compiled
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have been here with what came later.
+        if compiled.generation < generation {
+            *compiled = Compiled { generation, index };
+        }
+        compiled.index.clone()
+    }
+}
+
+/// Adds the forms of secrets and counts those that are too short.
+fn add_forms<'a>(
+    secrets: impl IntoIterator<Item = &'a Secret>,
+    patterns: &mut BTreeSet<Vec<u8>>,
+) -> usize {
+    let mut too_short = 0;
+    for secret in secrets {
+        let value = forms::trimmed(secret.expose());
+        if value.chars().count() < SHORTEST {
+            too_short += 1;
+        } else {
+            forms::of(value, patterns);
+        }
+    }
+    too_short
 }
 
 impl Masks {
@@ -33,25 +94,31 @@ impl Masks {
     /// A value of three characters or fewer is *not* masked, because it would turn every log
     /// into stars; [`Masks::too_short`] counts them so that the caller can warn.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
+        Self::with_late(secrets, LateSecrets::default())
+    }
+
+    /// The same, and hides what comes up later as well.
+    pub fn with_late<'a>(secrets: impl IntoIterator<Item = &'a Secret>, late: LateSecrets) -> Self {
         let mut patterns = BTreeSet::new();
-        let mut too_short = 0;
-        for secret in secrets {
-            let value = forms::trimmed(secret.expose());
-            if value.chars().count() < SHORTEST {
-                too_short += 1;
-            } else {
-                forms::of(value, &mut patterns);
-            }
-        }
+        let too_short = add_forms(secrets, &mut patterns);
+        let index = (!patterns.is_empty()).then(|| Arc::new(Index::new(patterns.clone())));
         Self {
-            index: (!patterns.is_empty()).then(|| Arc::new(Index::new(patterns))),
+            shared: Arc::new(Shared {
+                patterns,
+                late,
+                // What was there before is taken in at the first use.
+                compiled: RwLock::new(Compiled {
+                    generation: 0,
+                    index,
+                }),
+            }),
             too_short,
         }
     }
 
     /// Whether there is nothing to hide.
     pub fn is_empty(&self) -> bool {
-        self.index.is_none()
+        self.shared.index().is_none()
     }
 
     /// How many secrets are too short to be masked.
@@ -74,15 +141,14 @@ impl Masks {
 
     /// Whether a text contains anything to hide.
     pub fn finds(&self, text: &str) -> bool {
-        self.index
-            .as_ref()
-            .is_some_and(|index| index.finds(text.as_bytes()))
+        let index = self.shared.index();
+        index.is_some_and(|index| index.finds(text.as_bytes()))
     }
 
     /// A stream that masks across chunk boundaries.
     pub fn stream(&self) -> MaskStream {
         MaskStream {
-            index: self.index.clone(),
+            shared: self.shared.clone(),
             held: Vec::new(),
             covered: 0,
             found: Vec::new(),
@@ -93,7 +159,7 @@ impl Masks {
 impl fmt::Debug for Masks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Masks")
-            .field("forms", &self.index.as_ref().map_or(0, |index| index.len()))
+            .field("forms", &self.shared.index().map_or(0, |index| index.len()))
             .field("too_short", &self.too_short)
             .finish()
     }
@@ -106,7 +172,7 @@ impl fmt::Debug for Masks {
 /// lines begins in it, so a live log is not stuck; the rest comes with the next chunk or with
 /// [`MaskStream::finish`]. The result does not depend on how the stream is cut into chunks.
 pub struct MaskStream {
-    index: Option<Arc<Index>>,
+    shared: Arc<Shared>,
     held: Vec<u8>,
     /// So many bytes at the front of `held` belong to an occurrence that is already replaced.
     covered: usize,
@@ -118,7 +184,7 @@ impl MaskStream {
     /// Whether a chunk, if it came next, would pass as it is and at once. If so it may be passed
     /// on instead of being fed.
     pub fn lets_pass(&self, chunk: &[u8]) -> bool {
-        let Some(index) = &self.index else {
+        let Some(index) = self.shared.index() else {
             return true;
         };
         self.held.is_empty()
@@ -129,7 +195,7 @@ impl MaskStream {
 
     /// Feeds a chunk and appends what is certain to `out`.
     pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
-        let Some(index) = self.index.clone() else {
+        let Some(index) = self.shared.index() else {
             out.extend_from_slice(chunk);
             return;
         };
@@ -149,7 +215,7 @@ impl MaskStream {
 
     /// Ends the stream and appends the rest. The stream may be used again.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        if let Some(index) = self.index.clone() {
+        if let Some(index) = self.shared.index() {
             let buffer = std::mem::take(&mut self.held);
             self.emit(&index, &buffer, buffer.len(), out);
         }

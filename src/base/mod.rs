@@ -13,7 +13,7 @@ mod time;
 pub use commit::Commit;
 pub use diagnostic::{Applicability, Diagnostic, Edit, Fix, Label, Severity};
 pub use ids::{Digest, DigestError, RunId, RunIdError, StageId};
-pub use mask::{MaskStream, Masks};
+pub use mask::{LateSecrets, MaskStream, Masks};
 pub use secret::{Secret, Text};
 pub use source::{Source, Span, Spanned};
 pub use time::{Timestamp, human_bytes, human_duration, parse_duration, parse_size};

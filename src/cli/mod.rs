@@ -5,6 +5,7 @@
 mod advisories;
 mod app;
 pub mod args;
+mod aws;
 mod check;
 pub mod completions;
 pub mod diagnostics;
@@ -46,6 +47,7 @@ pub fn dispatch_quick(app: &App<'_>, command: &Command) -> Option<Result<Exit, F
         | Command::Rerun(_)
         | Command::Logs(_)
         | Command::Advisories(_)
+        | Command::Aws(_)
         | Command::Scan(_) => return None,
     })
 }
@@ -54,6 +56,7 @@ pub fn dispatch_quick(app: &App<'_>, command: &Command) -> Option<Result<Exit, F
 pub async fn dispatch(app: &App<'_>, command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Plan(args) => plan::run(app, args).await,
+        Command::Aws(args::Aws::Policy(args)) => aws::policy(app, args).await,
         Command::Run(args) => run::run(app, args).await,
         Command::Rerun(args) => run::rerun(app, args).await,
         Command::Logs(args) => follow::logs(app, args).await,

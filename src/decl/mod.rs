@@ -3,6 +3,7 @@
 //! Whatever has an address and a credential is declared once. Declarations stand at the top
 //! level of any file or inside one pipeline.
 
+mod aws;
 mod channel;
 mod engine;
 mod image;
@@ -13,17 +14,18 @@ mod service;
 
 use std::collections::BTreeMap;
 
+pub use aws::{AwsDecl, WebIdentitySource};
 pub use channel::{Channel, Slack, Webhook};
 pub use engine::EngineAddress;
 pub use image::{Image, ImageTag};
-pub use registry::RegistryDecl;
+pub use registry::{Creation, RegistryDecl};
 pub use repo::Repo;
-pub use secret::{SecretDecl, Var, VarSource};
+pub use secret::{Kept, KeptIn, SecretDecl, Var, VarSource};
 pub use service::{Service, ServiceKind};
 
 use crate::base::{Diagnostic, Source, Span, Spanned};
 use crate::lang::spec::NodeSpec;
-use crate::lang::{Binding, Node, Template, Value, is_name, suggest::suggest, validate};
+use crate::lang::{Binding, Node, Reference, Template, Value, is_name, suggest::suggest, validate};
 
 /// A declaration: a value with a name and a place.
 #[derive(Clone, Debug)]
@@ -53,7 +55,9 @@ pub struct Decls {
     pub channels: BTreeMap<String, Decl<Channel>>,
     /// `engine`.
     pub engines: BTreeMap<String, Decl<EngineAddress>>,
-    /// `aws`, `forge`, `argocd` and `kubernetes`, by kind and name.
+    /// `aws`.
+    pub aws: BTreeMap<String, Decl<AwsDecl>>,
+    /// `forge`, `argocd` and `kubernetes`, by kind and name.
     pub services: BTreeMap<(ServiceKind, String), Decl<Service>>,
 }
 
@@ -61,7 +65,7 @@ pub struct Decls {
 pub const SPECS: &[&NodeSpec] = &[
     &secret::VAR,
     &secret::SECRET,
-    &service::AWS,
+    &aws::AWS,
     &registry::REGISTRY,
     &image::IMAGE,
     &repo::REPO,
@@ -120,6 +124,13 @@ impl Decls {
                 name,
                 node,
                 SecretDecl::lower(cx, broken, diagnostics),
+                diagnostics,
+            ),
+            "aws" => put(
+                &mut self.aws,
+                name,
+                node,
+                AwsDecl::lower(cx, broken, diagnostics),
                 diagnostics,
             ),
             "registry" => put(
@@ -188,17 +199,45 @@ impl Decls {
         }
         for registry in self.registries.values() {
             if let Some(aws) = &registry.value.aws {
-                self.require_service(ServiceKind::Aws, aws, &registry.source, diagnostics);
+                require(&self.aws, "aws", aws, &registry.source, diagnostics);
             }
         }
         for secret in self.secrets.values() {
             if let Some(aws) = &secret.value.aws {
-                self.require_service(ServiceKind::Aws, aws, &secret.source, diagnostics);
+                require(&self.aws, "aws", aws, &secret.source, diagnostics);
             }
         }
+        self.check_accounts(diagnostics);
         for repo in self.repos.values() {
             if let Some(forge) = &repo.value.forge {
                 self.require_service(ServiceKind::Forge, forge, &repo.source, diagnostics);
+            }
+        }
+    }
+
+    /// An account's own secrets cannot be kept in an account: somebody has to be first.
+    fn check_accounts(&self, diagnostics: &mut Vec<Diagnostic>) {
+        for account in self.aws.values() {
+            let references = account.value.templates().into_iter();
+            for reference in references.flat_map(Template::references) {
+                let Reference::Secret(name) = &reference.value else {
+                    continue;
+                };
+                let kept = self
+                    .secrets
+                    .get(name)
+                    .is_some_and(|secret| secret.value.aws.is_some());
+                if kept {
+                    diagnostics.push(
+                        Diagnostic::error(
+                            "PW0047",
+                            format!("`secret.{name}` is kept in an account, and an account cannot wait for it"),
+                            &account.source,
+                            reference.span,
+                        )
+                        .help("read it from `env` or `file`"),
+                    );
+                }
             }
         }
     }
@@ -225,6 +264,14 @@ impl Decls {
     pub fn templates(&self) -> Vec<(&Source, &Template)> {
         let mut all = Vec::new();
         for decl in self.registries.values() {
+            all.extend(
+                decl.value
+                    .templates()
+                    .into_iter()
+                    .map(|t| (&decl.source, t)),
+            );
+        }
+        for decl in self.aws.values() {
             all.extend(
                 decl.value
                     .templates()

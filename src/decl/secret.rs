@@ -40,7 +40,12 @@ pub(super) const SECRET: NodeSpec = NodeSpec {
         PropSpec::new(
             "version",
             Type::Literal,
-            "version stage in AWS Secrets Manager",
+            "version stage in Secrets Manager (AWSCURRENT if absent); version or label in the Parameter Store",
+        ),
+        PropSpec::new(
+            "version-id",
+            Type::Literal,
+            "id of a version in Secrets Manager",
         ),
     ],
     ..NodeSpec::new(
@@ -59,10 +64,32 @@ pub enum VarSource {
     File(String),
     /// Written in the pipeline file.
     Value(String),
-    /// AWS Secrets Manager: name, key, version stage.
-    SecretsManager(String, Option<String>, Option<String>),
-    /// AWS SSM Parameter Store: name.
-    Ssm(String),
+    /// A store of an AWS account.
+    Kept(Kept),
+}
+
+/// A secret in a store of an AWS account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Which store.
+    pub store: KeptIn,
+    /// Name or ARN.
+    pub name: String,
+    /// The key, if the value is a JSON object.
+    pub key: Option<String>,
+    /// Version stage, version or label.
+    pub version: Option<String>,
+    /// Version id.
+    pub version_id: Option<String>,
+}
+
+/// A store of secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptIn {
+    /// AWS Secrets Manager.
+    SecretsManager,
+    /// The AWS SSM Parameter Store.
+    Ssm,
 }
 
 /// A variable.
@@ -110,10 +137,7 @@ impl SecretDecl {
             diagnostics,
         );
         let aws = cx.prop("aws");
-        if !broken
-            && aws.is_none()
-            && matches!(from, VarSource::SecretsManager(..) | VarSource::Ssm(_))
-        {
+        if !broken && aws.is_none() && matches!(from, VarSource::Kept(_)) {
             diagnostics.push(
                 Diagnostic::error(
                     "PW0018",
@@ -124,7 +148,38 @@ impl SecretDecl {
                 .help("name the account it is read from: `aws=NAME`, declared with `aws NAME region=…`"),
             );
         }
+        if !broken {
+            check_details(cx, &from, diagnostics);
+        }
         Self { from, aws }
+    }
+}
+
+/// What says more about a stored secret stands at one only.
+fn check_details(cx: &DeclContext<'_>, from: &VarSource, diagnostics: &mut Vec<Diagnostic>) {
+    let store = match from {
+        VarSource::Kept(kept) => Some(kept.store),
+        _ => None,
+    };
+    for name in ["aws", "key", "version", "version-id"] {
+        let fits = match store {
+            None => false,
+            Some(KeptIn::Ssm) => name != "version-id",
+            Some(KeptIn::SecretsManager) => true,
+        };
+        if fits {
+            continue;
+        }
+        if let Some(value) = cx.node.prop(name) {
+            let message = match store {
+                None => format!("`{name}` is for secrets that are kept in an AWS account"),
+                Some(_) => format!("the Parameter Store has no `{name}`"),
+            };
+            diagnostics.push(
+                Diagnostic::error("PW0019", message, &cx.node.source, value.span)
+                    .help("leave it out"),
+            );
+        }
     }
 }
 
@@ -158,12 +213,16 @@ fn source(
     match given.first().copied() {
         Some("env") => VarSource::Env(text("env").unwrap_or_default()),
         Some("file") => VarSource::File(text("file").unwrap_or_default()),
-        Some("secretsmanager") => VarSource::SecretsManager(
-            text("secretsmanager").unwrap_or_default(),
-            text("key"),
-            text("version"),
-        ),
-        Some("ssm") => VarSource::Ssm(text("ssm").unwrap_or_default()),
+        Some(store @ ("secretsmanager" | "ssm")) => VarSource::Kept(Kept {
+            store: match store {
+                "ssm" => KeptIn::Ssm,
+                _ => KeptIn::SecretsManager,
+            },
+            name: text(store).unwrap_or_default(),
+            key: text("key"),
+            version: text("version"),
+            version_id: text("version-id"),
+        }),
         _ => VarSource::Value(text("value").unwrap_or_default()),
     }
 }

@@ -1,85 +1,8 @@
-//! `aws`, `forge`, `argocd`, `kubernetes`: services that stages and other declarations refer to.
+//! `forge`, `argocd`, `kubernetes`: services that stages and other declarations refer to.
 
 use super::DeclContext;
 use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
 use crate::lang::{Node, Template};
-
-const ROLE: NodeSpec = NodeSpec {
-    args: Args::some(Type::Text, "arn"),
-    ..NodeSpec::new(
-        "role",
-        "Role to assume; several are assumed one after another.",
-    )
-};
-const WEB_IDENTITY: NodeSpec = NodeSpec {
-    args: Args::fixed_but_last(&[
-        ArgSpec::new("source", Type::OneOf(&["issuer", "file"])),
-        ArgSpec::new("file", Type::Path),
-    ]),
-    ..NodeSpec::new(
-        "web-identity",
-        "Token to assume the role with: the runner's own issuer, or a file.",
-    )
-};
-const SESSION: NodeSpec = NodeSpec::field(
-    "session",
-    Type::Duration,
-    "How long the credentials last: \"15m\" to \"12h\".",
-);
-const EXTERNAL_ID: NodeSpec = NodeSpec::field(
-    "external-id",
-    Type::SecretText,
-    "External id the role asks for.",
-);
-const POLICY: NodeSpec = NodeSpec::field(
-    "policy",
-    Type::Path,
-    "File with a session policy that narrows the role.",
-);
-const TAG: NodeSpec = NodeSpec {
-    args: Args::fixed(&[
-        ArgSpec::new("key", Type::Literal),
-        ArgSpec::new("value", Type::Text),
-    ]),
-    many: true,
-    ..NodeSpec::new("tag", "Session tag.")
-};
-const ENDPOINT: NodeSpec = NodeSpec::field(
-    "endpoint",
-    Type::Text,
-    "Address that replaces the service's own.",
-);
-const ALLOWED: NodeSpec = NodeSpec {
-    args: Args::some(Type::Text, "account"),
-    ..NodeSpec::new(
-        "allowed-accounts",
-        "Account ids that may be worked on; any other is refused.",
-    )
-};
-
-pub(super) const AWS: NodeSpec = NodeSpec {
-    args: Args::some(Type::Name, "name"),
-    many: true,
-    props: &[
-        PropSpec::new("region", Type::Text, "region"),
-        PropSpec::new(
-            "profile",
-            Type::Literal,
-            "profile of the shared configuration",
-        ),
-    ],
-    children: &[
-        &ROLE,
-        &WEB_IDENTITY,
-        &SESSION,
-        &EXTERNAL_ID,
-        &POLICY,
-        &TAG,
-        &ENDPOINT,
-        &ALLOWED,
-    ],
-    ..NodeSpec::new("aws", "An AWS account: region and how to get credentials.")
-};
 
 const TOKEN: NodeSpec = NodeSpec::field("token", Type::SecretText, "Access token.");
 const APP: NodeSpec = NodeSpec {
@@ -138,8 +61,6 @@ pub(super) const KUBERNETES: NodeSpec = NodeSpec {
 /// The kinds of services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServiceKind {
-    /// An AWS account.
-    Aws,
     /// A forge.
     Forge,
     /// An Argo CD server.
@@ -152,7 +73,6 @@ impl ServiceKind {
     /// The node's name.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Aws => "aws",
             Self::Forge => "forge",
             Self::Argocd => "argocd",
             Self::Kubernetes => "kubernetes",
@@ -160,7 +80,7 @@ impl ServiceKind {
     }
 
     pub(super) fn of(name: &str) -> Option<Self> {
-        [Self::Aws, Self::Forge, Self::Argocd, Self::Kubernetes]
+        [Self::Forge, Self::Argocd, Self::Kubernetes]
             .into_iter()
             .find(|kind| kind.as_str() == name)
     }

@@ -75,7 +75,7 @@ pub async fn execute(
     let plan = Arc::new(build(&project, &created.pipeline, origin)?);
     let readers = &engine.world.readers;
     let secrets = plan.fetch(readers).await?;
-    let masks = Masks::new(secrets.values());
+    let masks = Masks::with_late(secrets.values(), readers.late.clone());
     let vars = plan.vars(readers).await;
     let values = plan.values(run.clone(), readers, vars, secrets, false);
     let attempt = before.attempt + 1;

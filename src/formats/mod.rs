@@ -7,4 +7,5 @@ pub mod dockerignore;
 pub mod purl;
 pub mod task_definition;
 pub mod version;
+pub mod web_token;
 pub mod yaml;

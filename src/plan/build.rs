@@ -1,18 +1,19 @@
 //! Makes a plan: one pipeline, one commit, what was asked for.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::graph::{Graph, Vertex, Why};
 use crate::base::{Commit, RunId, Secret, StageId};
-use crate::decl::{Decls, VarSource};
+use crate::decl::{Decls, KeptIn, VarSource};
 use crate::event::{Outcome, Trigger as Cause, Upstream};
 use crate::lang::Reference;
 use crate::lang::suggest::suggest;
 use crate::pipeline::{ChainOutcome, Input, Pipeline, Project, StageEntry, Trigger};
 use crate::ports::Readers;
-use crate::ports::secrets::{SecretError, SecretSource};
+use crate::ports::secrets::{SecretSource, Stored, Vault};
 use crate::stage::Values;
 use crate::stage::common::Concurrency;
 
@@ -69,7 +70,7 @@ pub struct PlanError {
 }
 
 impl PlanError {
-    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(super) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             help: help.into(),
@@ -237,13 +238,14 @@ impl Plan {
 
     /// Names of the secrets a stage reads, by itself or for the registries it uses.
     pub fn secrets_of(&self, stage: &StageEntry) -> BTreeSet<String> {
-        let mut names = BTreeSet::new();
+        let names = RefCell::new(BTreeSet::new());
         let mut registries = BTreeSet::new();
-        let mut note = |templates: Vec<&crate::lang::Template>| {
+        let mut accounts = BTreeSet::new();
+        let note = |templates: Vec<&crate::lang::Template>| {
             for template in templates {
                 for reference in template.references() {
                     if let Reference::Secret(name) = &reference.value {
-                        names.insert(name.clone());
+                        names.borrow_mut().insert(name.clone());
                     }
                 }
             }
@@ -263,12 +265,25 @@ impl Plan {
             }
         }
         registries.extend(self.registry_of(stage.id.name()));
+        accounts.extend(stage.body.accounts());
         for name in registries {
             if let Some(registry) = self.decls.registries.get(&name) {
                 note(registry.value.templates());
+                accounts.extend(registry.value.aws.as_ref().map(|aws| aws.value.clone()));
             }
         }
-        names
+        // Secrets that are kept in accounts need what opens those.
+        for name in names.borrow().iter() {
+            let secret = self.decls.secrets.get(name);
+            accounts
+                .extend(secret.and_then(|secret| Some(secret.value.aws.as_ref()?.value.clone())));
+        }
+        for name in accounts {
+            if let Some(account) = self.decls.aws.get(&name) {
+                note(account.value.templates());
+            }
+        }
+        names.into_inner()
     }
 
     fn registry_of(&self, image: &str) -> Option<String> {
@@ -286,14 +301,14 @@ impl Plan {
                 continue;
             }
             let value = match source(&decl.value.from) {
-                Err(literal) => Some(literal),
-                Ok(Some(source)) => readers
+                Found::Written(text) => Some(text),
+                Found::Here(source) => readers
                     .secrets
                     .read(&source)
                     .await
                     .ok()
                     .map(|value| value.expose().to_owned()),
-                Ok(None) => None,
+                Found::Kept(_) => None,
             };
             if let Some(value) = value.or_else(|| decl.value.default.clone()) {
                 vars.insert(name.clone(), value);
@@ -304,7 +319,7 @@ impl Plan {
 
     /// Fetches the secrets the stages read.
     pub async fn fetch(&self, readers: &Readers) -> Result<BTreeMap<String, Secret>, PlanError> {
-        let (secrets, missing) = self.fetch_some(readers).await;
+        let (secrets, missing) = self.fetch_some(readers, false).await;
         match missing.into_iter().next() {
             Some((name, why)) => Err(PlanError::new(
                 format!("secret `{name}`: {why}"),
@@ -315,25 +330,52 @@ impl Plan {
     }
 
     /// Fetches those of the secrets that can be had, and says of the others why they cannot.
+    /// Offline, only those of this host can.
     pub(super) async fn fetch_some(
         &self,
         readers: &Readers,
+        offline: bool,
     ) -> (BTreeMap<String, Secret>, BTreeMap<String, String>) {
         let mut secrets = BTreeMap::new();
         let mut missing = BTreeMap::new();
+        let mut kept = Vec::new();
         for name in self.secrets() {
             let Some(decl) = self.decls.secrets.get(&name) else {
                 continue;
             };
-            let secret = match source(&decl.value.from) {
-                Ok(Some(source)) => readers.secrets.read(&source).await,
-                _ => Err(SecretError::Missing(
-                    "AWS, whose support is not part of this version yet,".to_owned(),
-                )),
+            match source(&decl.value.from) {
+                Found::Here(source) => match readers.secrets.read(&source).await {
+                    Ok(secret) => drop(secrets.insert(name, secret)),
+                    Err(error) => drop(missing.insert(name, error.to_string())),
+                },
+                Found::Kept(_) if offline => {
+                    let why = "the account it is kept in is not asked offline";
+                    missing.insert(name, why.to_owned());
+                }
+                Found::Kept(place) => kept.push((name, place, decl.value.aws.clone())),
+                Found::Written(_) => {}
+            }
+        }
+        if kept.is_empty() {
+            return (secrets, missing);
+        }
+        // What opens the accounts is there by now.
+        let vars = self.vars(readers).await;
+        let values = self.values(RunId::new(0, 0), readers, vars, secrets.clone(), false);
+        for (name, place, aws) in kept {
+            let aws = aws.map(|aws| aws.value).unwrap_or_default();
+            let secret = match values.account(&aws).await {
+                Ok(account) => {
+                    let account = Arc::new(account);
+                    let source = SecretSource::Stored { account, place };
+                    let secret = readers.secrets.read(&source).await;
+                    secret.map_err(|error| error.to_string())
+                }
+                Err(unknown) => Err(format!("aws `{aws}`: {unknown}")),
             };
             match secret {
                 Ok(secret) => drop(secrets.insert(name, secret)),
-                Err(error) => drop(missing.insert(name, error.to_string())),
+                Err(why) => drop(missing.insert(name, why)),
             }
         }
         (secrets, missing)
@@ -360,6 +402,7 @@ impl Plan {
             dirty: self.origin.dirty,
             stages: Arc::new(self.index()),
             registry: readers.registry.clone(),
+            cloud: readers.cloud.clone(),
             workspace: readers.workspace.clone(),
             offline,
             ended: Default::default(),
@@ -385,13 +428,31 @@ impl Plan {
     }
 }
 
-/// Where a value is read from: a place, a literal, or nowhere this version can read.
-fn source(from: &VarSource) -> Result<Option<SecretSource>, String> {
+/// Where a value is.
+enum Found {
+    /// On this host.
+    Here(SecretSource),
+    /// In an account.
+    Kept(Stored),
+    /// In the pipeline itself.
+    Written(String),
+}
+
+fn source(from: &VarSource) -> Found {
     match from {
-        VarSource::Env(name) => Ok(Some(SecretSource::Env(name.clone()))),
-        VarSource::File(path) => Ok(Some(SecretSource::File(PathBuf::from(path)))),
-        VarSource::Value(text) => Err(text.clone()),
-        VarSource::SecretsManager(..) | VarSource::Ssm(_) => Ok(None),
+        VarSource::Env(name) => Found::Here(SecretSource::Env(name.clone())),
+        VarSource::File(path) => Found::Here(SecretSource::File(PathBuf::from(path))),
+        VarSource::Value(text) => Found::Written(text.clone()),
+        VarSource::Kept(kept) => Found::Kept(Stored {
+            store: match kept.store {
+                KeptIn::SecretsManager => Vault::SecretsManager,
+                KeptIn::Ssm => Vault::ParameterStore,
+            },
+            name: kept.name.clone(),
+            key: kept.key.clone(),
+            version: kept.version.clone(),
+            version_id: kept.version_id.clone(),
+        }),
     }
 }
 

@@ -48,7 +48,7 @@ pub async fn forecast(
 ) -> Result<Forecasts, PlanError> {
     let vars = plan.vars(readers).await;
     // A plan is made where the secrets of a run are not; it still shows most of what it would do.
-    let (secrets, absent) = plan.fetch_some(readers).await;
+    let (secrets, absent) = plan.fetch_some(readers, offline).await;
     let mut missing: Vec<MissingSecret> = absent
         .into_iter()
         .map(|(name, why)| MissingSecret {
@@ -57,7 +57,7 @@ pub async fn forecast(
             stages: Vec::new(),
         })
         .collect();
-    let masks = Masks::new(secrets.values());
+    let masks = Masks::with_late(secrets.values(), readers.late.clone());
     let values = plan.values(RunId::new(0, 0), readers, vars, secrets, offline);
     let tree = plan.tree(readers).await?;
     let places = plan.index();

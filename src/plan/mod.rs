@@ -6,6 +6,7 @@
 mod build;
 mod forecast;
 pub mod graph;
+pub mod policy;
 mod render;
 pub mod rules;
 mod types;

@@ -5,6 +5,7 @@
 
 pub mod advisories;
 pub mod clock;
+pub mod cloud;
 pub mod engine;
 pub mod engines;
 pub mod files;
@@ -13,6 +14,7 @@ pub mod process;
 pub mod registry;
 pub mod scanner;
 pub mod secrets;
+pub mod services;
 pub mod store;
 pub mod vcs;
 pub mod workspace;
@@ -21,6 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+
+use crate::base::LateSecrets;
 
 /// Where work reports what it does while it does it.
 ///
@@ -101,8 +105,14 @@ pub struct Readers {
     pub registry: Arc<dyn registry::RegistryReader>,
     /// Manifest repositories.
     pub vcs: Arc<dyn vcs::VcsReader>,
+    /// Accounts of a cloud.
+    pub cloud: Arc<dyn cloud::CloudReader>,
     /// Sources of secrets.
     pub secrets: Arc<dyn secrets::SecretReader>,
+    /// Services that keep tasks running in a cloud.
+    pub services: Arc<dyn services::ServicesReader>,
+    /// Secrets that come up while we work, to be masked like the others.
+    pub late: LateSecrets,
     /// What earlier runs recorded.
     pub store: Arc<dyn store::StoreReader>,
 }
@@ -128,6 +138,8 @@ pub struct World {
     pub notifier: Arc<dyn notifier::Notifier>,
     /// Vulnerability scanners.
     pub scanner: Arc<dyn scanner::Scanner>,
+    /// Services that keep tasks running in a cloud.
+    pub services: Arc<dyn services::Services>,
     /// The journal's storage.
     pub store: Arc<dyn store::Store>,
 }

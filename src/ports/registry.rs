@@ -1,10 +1,12 @@
 //! OCI and Docker image registries.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::Retry;
+use super::cloud::Account;
 use crate::base::{Digest, Secret};
 
 /// A registry and how to talk to it.
@@ -30,6 +32,36 @@ pub enum Login {
         /// The password or token.
         password: Secret,
     },
+    /// Whatever the registry's AWS account gives out, for as long as it lasts.
+    Ecr(Arc<Ecr>),
+}
+
+/// An Elastic Container Registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Ecr {
+    /// The account we ask as.
+    pub account: Account,
+    /// Id of the account whose registry it is; that of the credentials if absent.
+    pub owner: Option<String>,
+    /// Its region; the account's if absent.
+    pub region: Option<String>,
+    /// Whether it is the public one, `public.ecr.aws`.
+    pub public: bool,
+    /// How a missing repository is made; not at all if absent.
+    pub create: Option<NewRepository>,
+}
+
+/// How a repository is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NewRepository {
+    /// Images are scanned when they are pushed.
+    pub scan_on_push: bool,
+    /// Tags never move.
+    pub immutable: bool,
+    /// Tags that move all the same: patterns with `*`.
+    pub except: Vec<String>,
+    /// Encrypted with KMS, by this key or by the default one if it is empty.
+    pub kms: Option<String>,
 }
 
 /// What can go wrong with a registry.
@@ -48,6 +80,16 @@ pub enum RegistryError {
     /// The registry refused for a reason that will not go away.
     #[error("{host} refused {what}: {message}")]
     Refused {
+        /// The registry.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// What it said.
+        message: String,
+    },
+    /// The tag stands at something else and never moves.
+    #[error("{host} refused {what}: its tags are immutable and this one is taken: {message}")]
+    Immutable {
         /// The registry.
         host: String,
         /// What was asked for.
@@ -159,13 +201,24 @@ pub trait RegistryReader: Send + Sync {
     /// All tags of a repository, in the registry's order; empty if the repository is absent.
     async fn tags(&self, target: &Target, repository: &str) -> Result<Vec<String>, RegistryError>;
 
-    /// The login that [`Login::Ambient`] stands for, if there is one, for handing to an engine.
+    /// The login that a target's stands for, if there is one, for handing to an engine.
     async fn resolve(&self, target: &Target) -> Result<Option<(String, Secret)>, RegistryError>;
+
+    /// The registry did not accept what [`RegistryReader::resolve`] gave: forgets it, so that the
+    /// next one is new. False if there is nothing that could be had anew.
+    async fn forget(&self, _target: &Target) -> bool {
+        false
+    }
 }
 
 /// Changes registries.
 #[async_trait]
 pub trait Registry: RegistryReader {
+    /// Makes the repository if it is missing and the target says how. True if it was made.
+    async fn prepare(&self, _target: &Target, _repository: &str) -> Result<bool, RegistryError> {
+        Ok(false)
+    }
+
     /// Stores a manifest under a tag, whose blobs must be there, and returns its digest.
     async fn put_manifest(
         &self,

@@ -1,9 +1,11 @@
 //! Where secrets come from.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::cloud::{Account, CloudError};
 use crate::base::Secret;
 
 /// A place a secret or a variable is read from.
@@ -13,6 +15,48 @@ pub enum SecretSource {
     Env(String),
     /// A file; one trailing newline is dropped.
     File(PathBuf),
+    /// A store of a cloud account.
+    Stored {
+        /// The account.
+        account: Arc<Account>,
+        /// The place in it.
+        place: Stored,
+    },
+}
+
+/// A place in an account's stores of secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stored {
+    /// Which store.
+    pub store: Vault,
+    /// Name or ARN.
+    pub name: String,
+    /// The key, if the value is a JSON object.
+    pub key: Option<String>,
+    /// Version stage (Secrets Manager), version or label (Parameter Store); the current one if
+    /// absent.
+    pub version: Option<String>,
+    /// Version id (Secrets Manager).
+    pub version_id: Option<String>,
+}
+
+/// A store of secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Vault {
+    /// AWS Secrets Manager.
+    SecretsManager,
+    /// AWS Systems Manager Parameter Store.
+    ParameterStore,
+}
+
+impl Vault {
+    /// What it is called.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SecretsManager => "Secrets Manager",
+            Self::ParameterStore => "Parameter Store",
+        }
+    }
 }
 
 /// What can go wrong with a secret.
@@ -29,6 +73,9 @@ pub enum SecretError {
         /// Why.
         message: String,
     },
+    /// The account it is kept in cannot be asked.
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
 }
 
 /// Reads secrets.

@@ -4,6 +4,7 @@
 //! check, what it would do (`forecast`), how it does it (`run`), and how it finds out after a
 //! crash what it had done (`examine`). Adding one touches that file and two lines here.
 
+mod account;
 mod attach;
 pub mod build;
 pub mod bump;
@@ -11,6 +12,7 @@ pub mod common;
 pub mod context;
 pub mod deploy;
 mod found;
+pub mod grant;
 pub mod leftovers;
 pub mod notify;
 pub mod push;
@@ -173,6 +175,16 @@ pub trait Stage: std::fmt::Debug + Send + Sync {
 
     /// Names of outputs it has beside those of its kind.
     fn outputs(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// AWS accounts it works in, beside those of its images' registries.
+    fn accounts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What it has to be allowed to do in those accounts.
+    fn grants(&self, _arns: &grant::Arns<'_>) -> Vec<grant::Grant> {
         Vec::new()
     }
 

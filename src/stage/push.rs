@@ -197,15 +197,20 @@ impl Push {
         facts: &ImageFacts,
         id: &str,
     ) -> Result<Digest, Failure> {
-        let request = PushRequest {
-            id: id.to_owned(),
-            target: resolved(&*cx.world.readers.registry, facts.target.clone()).await?,
-            repository: facts.repository.clone(),
-            tag: facts.tag.clone(),
-        };
+        let registry = &cx.world.registry;
+        if registry.prepare(&facts.target, &facts.repository).await? {
+            cx.say(format!("made repository {}", facts.name()));
+        }
         let mut attempt = 0;
+        let mut renewed = false;
         loop {
             attempt += 1;
+            let request = PushRequest {
+                id: id.to_owned(),
+                target: resolved(&*cx.world.readers.registry, facts.target.clone()).await?,
+                repository: facts.repository.clone(),
+                tag: facts.tag.clone(),
+            };
             match cx.world.engine.push(&request, cx.output, &cx.cancel).await {
                 Ok(pushed) => {
                     cx.say(format!(
@@ -224,6 +229,18 @@ impl Push {
                             "cancelled: whether it was pushed is unknown",
                         )),
                     };
+                }
+                Err(EngineError::Refused { message, .. }) if is_immutable(&message) => {
+                    return self.taken(cx, facts, id, &message).await;
+                }
+                // A login that runs out while layers are sent is nobody's fault.
+                Err(EngineError::Refused { message, .. })
+                    if !renewed && is_login(&message) && registry.forget(&facts.target).await =>
+                {
+                    renewed = true;
+                    cx.say(
+                        "the registry did not accept its own login; pushing again with a new one",
+                    );
                 }
                 Err(error) => match error.retry() {
                     Retry::After(wait) if attempt < TRIES => {
@@ -247,6 +264,30 @@ impl Push {
             }
         }
     }
+}
+
+/// Whether the registry refused because the tag is taken and never moves, as an engine reports it:
+/// `tag invalid: The image tag 'v1' already exists … because the repository is immutable`.
+fn is_immutable(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    message.contains("immutable")
+        && (message.contains("tag_invalid")
+            || message.contains("tag invalid")
+            || message.contains("already exists"))
+}
+
+/// Whether the registry did not know us, as an engine reports it.
+fn is_login(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    [
+        "unauthorized",
+        "authorization token",
+        "no basic auth credentials",
+        "authentication required",
+        "403 forbidden",
+    ]
+    .iter()
+    .any(|sign| message.contains(sign))
 }
 
 #[derive(Default)]
@@ -390,6 +431,28 @@ impl Stage for Push {
 }
 
 impl Push {
+    /// A tag that never moves is taken: well if it stands at our image.
+    async fn taken(
+        &self,
+        cx: &StageContext<'_>,
+        facts: &ImageFacts,
+        id: &str,
+        message: &str,
+    ) -> Result<Digest, Failure> {
+        if let Some(digest) = self.there(cx, facts, id).await? {
+            cx.say(format!(
+                "somebody else pushed {} meanwhile",
+                facts.reference()
+            ));
+            return Ok(digest);
+        }
+        Err(Failure::failed(format!(
+            "{} is taken by another image, and tags of {} are immutable: give this one a tag of its own ({message})",
+            facts.reference(),
+            facts.name()
+        )))
+    }
+
     /// The digest under our tag, if the image there is the one we send.
     async fn there(
         &self,
@@ -441,5 +504,28 @@ impl Push {
             ))),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_registries() {
+        for message in [
+            "tag invalid: The image tag 'v1' already exists in the 'app' repository and cannot be overwritten because the repository is immutable.",
+            "TAG_INVALID: tag is immutable",
+        ] {
+            assert!(is_immutable(message) && !is_login(message), "{message}");
+        }
+        for message in [
+            "denied: Your authorization token has expired. Reauthenticate and try again.",
+            "no basic auth credentials",
+            "unauthorized: authentication required",
+        ] {
+            assert!(is_login(message) && !is_immutable(message), "{message}");
+        }
+        assert!(!is_immutable("an immutable law") && !is_login("denied: quota exceeded"));
     }
 }

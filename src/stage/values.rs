@@ -5,10 +5,11 @@ use std::sync::{Arc, RwLock};
 
 use super::Failure;
 use crate::base::{Commit, Digest, RunId, Secret, StageId, Text};
-use crate::decl::{Decls, ImageTag, Repo};
+use crate::decl::{Decls, Image, ImageTag, Repo};
 use crate::event::{Outcome, Upstream};
 use crate::lang::{GitField, ImageField, Part, Reference, RunField, Template};
-use crate::ports::registry::{Login, RegistryReader, Target};
+use crate::ports::cloud::CloudReader;
+use crate::ports::registry::{RegistryReader, Target};
 use crate::ports::vcs::{Access, Remote};
 use crate::ports::workspace::WorkspaceReader;
 
@@ -130,6 +131,8 @@ pub struct Values {
     pub stages: Arc<BTreeMap<StageId, usize>>,
     /// For looking up declared tags.
     pub registry: Arc<dyn RegistryReader>,
+    /// For the addresses of registries of accounts.
+    pub cloud: Arc<dyn CloudReader>,
     /// For image names kept in files.
     pub workspace: Arc<dyn WorkspaceReader>,
     /// Ask no registry.
@@ -210,10 +213,10 @@ impl Values {
                 .cloned()
                 .ok_or_else(|| absent("was not given"))?,
             Reference::Secret(name) => {
-                let secret = self
-                    .secrets
-                    .get(name)
-                    .ok_or_else(|| absent("was not fetched"))?;
+                let secret = self.secrets.get(name).ok_or_else(|| match self.offline {
+                    true => Missing::Broken(format!("`{reference}` is not fetched offline")),
+                    false => absent("was not fetched"),
+                })?;
                 return Ok(Text::Secret(secret.clone()));
             }
             Reference::Image(name, field) => self.image_field(name, *field).await?,
@@ -321,20 +324,7 @@ impl Values {
             .as_ref()
             .ok_or_else(|| Missing::Absent(format!("image `{name}` has no registry")))?;
         let (target, prefix) = self.target(&registry.value).await?;
-        let (repository, tag) = match &image.tag {
-            ImageTag::Tag(tag) => {
-                let repository = Box::pin(self.plain(&image.repository)).await?;
-                (repository, Box::pin(self.plain(tag)).await?)
-            }
-            ImageTag::File { path, key } => {
-                let path = Box::pin(self.plain(path)).await?;
-                let text = self.file(&path).await?;
-                let full = image_in_file(&text, key.as_deref())
-                    .map_err(|why| Missing::Absent(format!("image `{name}`: {path}: {why}")))?;
-                split_reference(&full, &target.host)
-                    .map_err(|why| Missing::Absent(format!("image `{name}`: {path}: {why}")))?
-            }
-        };
+        let (repository, tag) = self.named(name, image, Some(&target.host)).await?;
         let repository = if prefix.is_empty() || repository.starts_with(&format!("{prefix}/")) {
             repository
         } else {
@@ -347,6 +337,29 @@ impl Values {
             repository,
             tag,
         })
+    }
+
+    /// Repository and tag of an image, before anything is known of its registry but its host.
+    pub async fn named(
+        &self,
+        name: &str,
+        image: &Image,
+        host: Option<&str>,
+    ) -> Result<(String, String), Missing> {
+        match &image.tag {
+            ImageTag::Tag(tag) => {
+                let repository = Box::pin(self.plain(&image.repository)).await?;
+                Ok((repository, Box::pin(self.plain(tag)).await?))
+            }
+            ImageTag::File { path, key } => {
+                let path = Box::pin(self.plain(path)).await?;
+                let text = self.file(&path).await?;
+                let full = image_in_file(&text, key.as_deref())
+                    .map_err(|why| Missing::Absent(format!("image `{name}`: {path}: {why}")))?;
+                split_reference(&full, host)
+                    .map_err(|why| Missing::Absent(format!("image `{name}`: {path}: {why}")))
+            }
+        }
     }
 
     /// The digest an image stands for, and where it was found.
@@ -396,36 +409,6 @@ impl Values {
             ))),
             Err(error) => Err(Missing::Broken(error.to_string())),
         }
-    }
-
-    /// A registry by its declaration: how to talk to it, and the path before its repositories.
-    pub async fn target(&self, registry: &str) -> Result<(Target, String), Missing> {
-        let decl = self
-            .decls
-            .registries
-            .get(registry)
-            .ok_or_else(|| Missing::Absent(format!("registry `{registry}` is not declared")))?;
-        let Some(address) = &decl.value.address else {
-            return Err(Missing::Absent(format!(
-                "registry `{registry}` is an ECR: AWS support is not part of this version yet; give the registry an \
-                 address and a `login` instead"
-            )));
-        };
-        let address = Box::pin(self.plain(address)).await?;
-        let (host, prefix) = address.split_once('/').unwrap_or((&address, ""));
-        let login = match &decl.value.login {
-            Some((user, password)) => Login::Basic {
-                user: Box::pin(self.text(user)).await?.expose().to_owned(),
-                password: Box::pin(self.text(password)).await?.into_secret(),
-            },
-            None => Login::Ambient,
-        };
-        let target = Target {
-            host: host.to_owned(),
-            plain_http: decl.value.plain_http,
-            login,
-        };
-        Ok((target, prefix.trim_matches('/').to_owned()))
     }
 
     /// A manifest repository by its declaration.
@@ -490,12 +473,14 @@ fn image_in_file(text: &str, key: Option<&str>) -> Result<String, String> {
 }
 
 /// Repository and tag of a full reference; its registry, if it names one, must be ours.
-fn split_reference(full: &str, host: &str) -> Result<(String, String), String> {
+fn split_reference(full: &str, host: Option<&str>) -> Result<(String, String), String> {
     let rest = match full.split_once('/') {
         Some((first, rest))
             if first.contains('.') || first.contains(':') || first == "localhost" =>
         {
-            if first != host {
+            if let Some(host) = host
+                && first != host
+            {
                 return Err(format!("\"{full}\" is in another registry than {host}"));
             }
             rest
@@ -563,7 +548,7 @@ mod tests {
 
     #[test]
     fn full_references_must_be_in_our_registry() {
-        let ok = |text: &str| split_reference(text, "localhost:5000");
+        let ok = |text: &str| split_reference(text, Some("localhost:5000"));
         assert_eq!(
             ok("localhost:5000/a/b:1"),
             Ok(("a/b".to_owned(), "1".to_owned()))

@@ -7,9 +7,11 @@
 
 mod advisories;
 mod article_one;
+mod aws;
 mod cli;
 mod deploy;
 mod docker_engine;
+mod ecs;
 mod engine;
 mod engine_restart;
 mod examples;

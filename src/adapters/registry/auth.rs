@@ -224,6 +224,9 @@ impl Authority {
                 user: user.clone(),
                 secret: password.clone(),
             })),
+            Login::Ecr(_) => Err(errand
+                .asked
+                .refused("its login comes from an AWS account, which was not asked")),
             Login::Ambient => {
                 let found = self.docker.login(&errand.target.host).await;
                 found.map_err(|error| errand.asked.refused(format!("no login: {error}")))

@@ -44,10 +44,13 @@ const PAGE_TAGS: usize = 1000;
 const PAGES: usize = 1000;
 const TAGS: usize = 500_000;
 
-const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, \
-    application/vnd.oci.image.manifest.v1+json, \
-    application/vnd.docker.distribution.manifest.list.v2+json, \
-    application/vnd.docker.distribution.manifest.v2+json";
+/// Manifests and indexes that can be read.
+pub(super) const MANIFEST_TYPES: [&str; 4] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
 /// All registries, through one HTTP client.
@@ -79,7 +82,7 @@ impl HttpRegistry {
     ) -> Result<Option<Answer>, Failure> {
         let url = place.url(&format!("manifests/{reference}"))?;
         let ask = Ask::new(method, url)
-            .header(ACCEPT, HeaderValue::from_static(MANIFEST_TYPES))
+            .header(ACCEPT, accepted())
             .limit(MANIFEST);
         present(self.client.ask(place.errand(), &ask).await)
     }
@@ -406,6 +409,10 @@ impl<'a> Place<'a> {
     fn reference(&self, text: &str) -> Result<Option<Digest>, Failure> {
         names::reference(text).map_err(|message| self.asked().refused(message))
     }
+}
+
+fn accepted() -> HeaderValue {
+    HeaderValue::from_str(&MANIFEST_TYPES.join(", ")).expect("types are plain ASCII")
 }
 
 /// `repository:tag` or `repository@digest`, fit for a message.

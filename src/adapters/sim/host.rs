@@ -277,6 +277,7 @@ impl SecretReader for Life {
         let name = match source {
             SecretSource::Env(name) => name.clone(),
             SecretSource::File(path) => path.to_string_lossy().into_owned(),
+            SecretSource::Stored { place, .. } => place.name.clone(),
         };
         let call = Call::one("secrets.read", &name);
         self.pass::<SecretError>(&call, None).await?;

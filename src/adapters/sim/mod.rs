@@ -26,6 +26,7 @@
 
 mod build;
 mod call;
+mod cloud;
 mod container;
 mod disk;
 mod dockerfile;
@@ -42,6 +43,7 @@ mod reference;
 mod registry;
 mod remote;
 mod script;
+mod services;
 mod state;
 mod store;
 #[cfg(test)]
@@ -124,7 +126,10 @@ impl SimWorld {
                 engines: life.clone(),
                 registry: life.clone(),
                 vcs: life.clone(),
+                cloud: life.clone(),
                 secrets: life.clone(),
+                services: life.clone(),
+                late: Default::default(),
                 store: store.clone(),
             },
             workspace: life.clone(),
@@ -134,6 +139,7 @@ impl SimWorld {
             vcs: life.clone(),
             host: life.clone(),
             notifier: life.clone(),
+            services: life.clone(),
             scanner: life,
             store,
         }

@@ -227,6 +227,7 @@ impl RegistryReader for Life {
         Ok(match &target.login {
             Login::Ambient => None,
             Login::Basic { user, password } => Some((user.clone(), password.clone())),
+            Login::Ecr(_) => Some(("AWS".to_owned(), Secret::new("simulated token"))),
         })
     }
 }

@@ -7,70 +7,11 @@ use async_trait::async_trait;
 
 use crate::base::{Diagnostic, Spanned};
 use crate::decl::ServiceKind;
-use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
+use crate::lang::spec::{Args, NodeSpec, PropSpec, Type};
 use crate::lang::{Node, Template};
 use crate::stage::{
     CheckContext, Done, Failure, Forecast, Lowering, PlanContext, Read, Stage, StageContext,
     Verdict, Want,
-};
-
-const TASK_DEFINITION: NodeSpec = NodeSpec {
-    props: &[
-        PropSpec::new("file", Type::Path, "file of the commit"),
-        PropSpec::new("s3", Type::Text, "object in S3"),
-    ],
-    ..NodeSpec::new(
-        "task-definition",
-        "Base task definition; the service's current one if absent.",
-    )
-};
-const COMMAND: NodeSpec = NodeSpec {
-    args: Args::some(Type::Text, "argument"),
-    ..NodeSpec::new("command", "Command to run.")
-};
-const TIMEOUT: NodeSpec = NodeSpec::field("timeout", Type::Duration, "Longest time it may take.");
-const BEFORE: NodeSpec = NodeSpec {
-    args: Args::one(Type::Name, "name"),
-    props: &[PropSpec::required(
-        "container",
-        Type::Literal,
-        "container of the task definition",
-    )],
-    children: &[&COMMAND, &TIMEOUT],
-    many: true,
-    ..NodeSpec::new("before", "One-off task before traffic moves.")
-};
-const ENV: NodeSpec = NodeSpec {
-    args: Args::fixed(&[
-        ArgSpec::new("name", Type::Literal),
-        ArgSpec::new("value", Type::Text),
-    ]),
-    many: true,
-    ..NodeSpec::new("env", "Environment variable.")
-};
-const CONTAINER: NodeSpec = NodeSpec {
-    args: Args::one(Type::Literal, "container"),
-    props: &[PropSpec::required(
-        "image",
-        Type::Decl("image"),
-        "image to run",
-    )],
-    children: &[&ENV],
-    many: true,
-    ..NodeSpec::new(
-        "container",
-        "Container of the task definition and the image it gets.",
-    )
-};
-
-pub(super) const ECS: NodeSpec = NodeSpec {
-    props: &[
-        PropSpec::required("aws", Type::Decl("aws"), "account"),
-        PropSpec::required("cluster", Type::Text, "cluster"),
-        PropSpec::required("service", Type::Text, "service"),
-    ],
-    children: &[&TASK_DEFINITION, &BEFORE, &CONTAINER],
-    ..NodeSpec::new("ecs", "A service of Amazon ECS.")
 };
 
 pub(super) const ARGOCD: NodeSpec = NodeSpec {
@@ -123,7 +64,6 @@ pub(super) fn lower(cx: &mut Lowering<'_>, way: &'static str) -> Arc<dyn Stage> 
         collect(cx, node, &mut templates, &mut images);
     }
     let service = node.and_then(|node| match way {
-        "ecs" => Some((ServiceKind::Aws, cx.name(node.prop("aws")?)?)),
         "argocd" => Some((ServiceKind::Argocd, cx.name(node.args.first()?)?)),
         "kubernetes" => Some((ServiceKind::Kubernetes, cx.name(node.args.first()?)?)),
         _ => None,
@@ -204,6 +144,6 @@ impl Stage for Later {
 
 fn missing(way: &str) -> String {
     format!(
-        "deploying to {way} is not part of this version yet: nothing was changed; `deploy docker` is"
+        "deploying to {way} is not part of this version yet: nothing was changed; `deploy docker` and `deploy ecs` are"
     )
 }

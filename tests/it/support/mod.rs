@@ -2,10 +2,12 @@
 
 pub mod delivery;
 pub mod docker;
+pub mod fake_ecs;
 pub mod faulty;
 pub mod files;
 pub mod flow;
 pub mod git_http;
+pub mod moto;
 pub mod program;
 pub mod registry;
 pub mod repo;

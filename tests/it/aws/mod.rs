@@ -1,0 +1,9 @@
+//! AWS: request shapes against moto, what goes wrong against a server that does as it is told, and
+//! the program itself against both.
+
+mod chaos;
+mod credentials;
+mod delivery;
+mod ecr;
+mod policy;
+mod secrets;
