@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use pipewright::adapters::advisories::{self, AdvisoryStore};
+use pipewright::adapters::aws::services::AwsServices;
 use pipewright::adapters::aws::{AwsSecrets, Clouds, EcrRegistry};
 use pipewright::adapters::clock::SystemClock;
 use pipewright::adapters::docker::{DeclaredEngines, Docker};
@@ -168,6 +169,7 @@ impl Worlds for Host {
         let registry = HttpRegistry::new(http.clone(), DockerConfig::from_env());
         let registry = Arc::new(EcrRegistry::new(registry, clouds.clone()));
         let vcs = Arc::new(GitRemotes::new(state, http.clone()));
+        let services = Arc::new(AwsServices::new(Arc::new(clouds.clone())));
         Ok(World {
             readers: Readers {
                 clock: Arc::new(SystemClock),
@@ -176,6 +178,7 @@ impl Worlds for Host {
                 engines: engines.clone(),
                 registry: registry.clone(),
                 vcs: vcs.clone(),
+                services: services.clone(),
                 secrets: Arc::new(AwsSecrets::new(clouds.clone())),
                 cloud: Arc::new(clouds),
                 late,
@@ -189,6 +192,7 @@ impl Worlds for Host {
             host: Arc::new(HostProcesses::new()),
             notifier: Arc::new(WebHook::new(http)),
             scanner: Arc::new(scanners(Docker::clone(&engine), state)),
+            services,
             store,
         })
     }

@@ -14,6 +14,7 @@ pub mod process;
 pub mod registry;
 pub mod scanner;
 pub mod secrets;
+pub mod services;
 pub mod store;
 pub mod vcs;
 pub mod workspace;
@@ -108,6 +109,8 @@ pub struct Readers {
     pub cloud: Arc<dyn cloud::CloudReader>,
     /// Sources of secrets.
     pub secrets: Arc<dyn secrets::SecretReader>,
+    /// Services that keep tasks running in a cloud.
+    pub services: Arc<dyn services::ServicesReader>,
     /// Secrets that come up while we work, to be masked like the others.
     pub late: LateSecrets,
     /// What earlier runs recorded.
@@ -135,6 +138,8 @@ pub struct World {
     pub notifier: Arc<dyn notifier::Notifier>,
     /// Vulnerability scanners.
     pub scanner: Arc<dyn scanner::Scanner>,
+    /// Services that keep tasks running in a cloud.
+    pub services: Arc<dyn services::Services>,
     /// The journal's storage.
     pub store: Arc<dyn store::Store>,
 }

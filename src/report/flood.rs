@@ -134,7 +134,8 @@ mod tests {
     #[test]
     fn a_burst_is_shown_and_no_more() {
         let mut flood = Flood::default();
-        assert_eq!(print(&mut flood, BURST / 2), print(&mut flood, BURST / 2));
+        let size = BURST / 2 - (10 << 10);
+        assert!(print(&mut flood, size) >= size && print(&mut flood, size) >= size);
         assert_eq!(flood.end(), None);
         let shown = print(&mut flood, BURST);
         assert!(shown < 64 << 10, "{shown}");
@@ -179,8 +180,10 @@ mod tests {
 
     #[test]
     fn the_line_that_was_begun_is_kept_with_its_end() {
-        let mut flood = Flood::default();
-        flood.room = 3;
+        let mut flood = Flood {
+            room: 3,
+            ..Flood::default()
+        };
         let mut begun = b"be".to_vec();
         assert!(flood.admits(&mut begun, &Bytes::from_static(b"gun")));
         assert_eq!(begun, b"be");

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Leftovers, Missing, Values};
 use crate::base::{RunId, StageId};
 use crate::event::{EffectState, Outcome};
+use crate::ports::cloud::CloudError;
 use crate::ports::engine::EngineError;
 use crate::ports::notifier::NotifyError;
 use crate::ports::process::ProcessError;
@@ -179,6 +180,17 @@ impl From<RegistryError> for Failure {
             )),
             RegistryError::Refused { .. } => Self::failed(chain(&error)),
             _ => Self::errored(chain(&error)),
+        }
+    }
+}
+
+impl From<CloudError> for Failure {
+    fn from(error: CloudError) -> Self {
+        match &error {
+            CloudError::Throttled { .. } | CloudError::Broken { .. } => {
+                Self::errored(chain(&error))
+            }
+            _ => Self::failed(chain(&error)),
         }
     }
 }

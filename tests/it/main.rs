@@ -11,6 +11,7 @@ mod aws;
 mod cli;
 mod deploy;
 mod docker_engine;
+mod ecs;
 mod engine;
 mod engine_restart;
 mod examples;

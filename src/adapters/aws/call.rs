@@ -1,5 +1,6 @@
 //! One signed call of a service that speaks AWS JSON 1.0 or 1.1. The body goes out and comes back
-//! as the JSON it is, so that keys this program has never heard of survive.
+//! as the JSON it is, so that keys this program has never heard of survive. Of the services that
+//! still take forms and answer XML, only whether they say yes or no is understood.
 //!
 //! Tries again what may be repeated and may help: lost connections, server errors, throttling,
 //! a clock that is wrong, credentials that ran out.
@@ -20,6 +21,7 @@ use super::Aws;
 use super::connector::ANSWER;
 use super::denied::{Problem, Said, is_throttling};
 use super::sign::{Signer, sign};
+use super::xml::element;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::http::{self, HttpError, retry_after};
 use crate::ports::clock::Clock as _;
@@ -36,9 +38,13 @@ pub(super) struct Service {
     pub(super) name: &'static str,
     /// What its actions are prefixed with in `X-Amz-Target`.
     pub(super) target: &'static str,
-    /// `1.0` or `1.1`.
+    /// `1.0` or `1.1`, or [`QUERY`].
     pub(super) json: &'static str,
 }
+
+/// The protocol of services that take forms: the body's keys are the fields, and of the answer
+/// only errors are read.
+pub(super) const QUERY: &str = "query";
 
 /// AWS Secrets Manager.
 pub(super) const SECRETS_MANAGER: Service = Service {
@@ -207,7 +213,10 @@ impl Aws {
             }
             Err(_) => return Ok(Err(nothing("no answer in time".to_owned(), true))),
         };
-        let value: Option<Value> = serde_json::from_slice(&body).ok();
+        let value: Option<Value> = match call.service.json {
+            QUERY => Some(of_xml(&body)),
+            _ => serde_json::from_slice(&body).ok(),
+        };
         if (200..300).contains(&status) {
             return Ok(value
                 .filter(Value::is_object)
@@ -244,8 +253,16 @@ impl Aws {
         credentials: &Credentials,
     ) -> Result<Request, String> {
         let service = call.service;
-        let body = call.body.to_string();
-        let kind = format!("application/x-amz-json-{}", service.json);
+        let (body, kind) = match service.json {
+            QUERY => (
+                form(call),
+                "application/x-www-form-urlencoded; charset=utf-8".to_owned(),
+            ),
+            version => (
+                call.body.to_string(),
+                format!("application/x-amz-json-{version}"),
+            ),
+        };
         let target = format!("{}.{}", service.target, call.action);
         let mut request = Request::new(Method::POST, url);
         let value = |text: &str| HeaderValue::from_str(text).map_err(|error| error.to_string());
@@ -287,7 +304,11 @@ impl Aws {
             .clone()
             .or_else(configured)
             .or_else(|| config.endpoint_url().map(str::to_owned))
-            .unwrap_or_else(|| format!("https://{}.{region}.{}", service.host, suffix(region)));
+            .unwrap_or_else(|| match service.host {
+                // Identities are the same in all regions of a partition.
+                "iam" if !region.starts_with("cn-") => format!("https://iam.{}", suffix(region)),
+                host => format!("https://{host}.{region}.{}", suffix(region)),
+            });
         let url = Url::parse(&address).ok();
         url.filter(|url| matches!(url.scheme(), "http" | "https"))
             .ok_or_else(|| {
@@ -320,6 +341,35 @@ impl Aws {
         let ahead = theirs - i64::try_from(ours.as_secs()).ok()?;
         (ahead.abs() > 120).then_some(ahead)
     }
+}
+
+/// The fields of a call as a form.
+fn form(call: &Call<'_>) -> String {
+    let mut form = format!("Action={}", call.action);
+    for (name, value) in call.body.as_object().into_iter().flatten() {
+        let value = value.as_str().unwrap_or_default();
+        form.push_str(&format!("&{}={}", escaped(name), escaped(value)));
+    }
+    form
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                escaped.push(char::from(byte));
+            }
+            other => escaped.push_str(&format!("%{other:02X}")),
+        }
+    }
+    escaped
+}
+
+/// Code and message of an error in XML, under the names they have in JSON.
+fn of_xml(body: &[u8]) -> Value {
+    let text = String::from_utf8_lossy(body);
+    serde_json::json!({"code": element(&text, "Code"), "message": element(&text, "Message")})
 }
 
 fn is_about_time(code: &str) -> bool {
@@ -397,6 +447,39 @@ mod tests {
         ] {
             assert_eq!(read(header, body), (code.to_owned(), message.to_owned()));
         }
+    }
+
+    #[test]
+    fn forms_and_their_errors() {
+        const FORMS: Service = Service {
+            id: "IAM",
+            host: "iam",
+            name: "iam",
+            target: "",
+            json: QUERY,
+        };
+        let call = Call {
+            service: &FORMS,
+            action: "GetRole",
+            resource: "*",
+            region: None,
+            body: &serde_json::json!({"RoleName": "a b/é", "Version": "2010-05-08"}),
+            repeatable: true,
+        };
+        assert_eq!(
+            form(&call),
+            "Action=GetRole&RoleName=a%20b%2F%C3%A9&Version=2010-05-08"
+        );
+        let xml = b"<ErrorResponse><Error><Type>Sender</Type><Code>NoSuchEntity</Code>\
+            <Message>no role</Message></Error></ErrorResponse>";
+        assert_eq!(
+            of_xml(xml),
+            serde_json::json!({"code": "NoSuchEntity", "message": "no role"})
+        );
+        assert_eq!(
+            of_xml(b"\xff<Code>"),
+            serde_json::json!({"code": null, "message": null})
+        );
     }
 
     #[test]

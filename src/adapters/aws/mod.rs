@@ -12,6 +12,7 @@ mod ecr;
 mod registry;
 mod s3;
 mod secrets;
+pub mod services;
 mod sign;
 mod xml;
 

@@ -1,8 +1,8 @@
-//! Simulated accounts: whoever asks is let in, and finds buckets empty.
+//! Simulated accounts: whoever asks is let in, and finds in buckets what a test put there.
 
 use async_trait::async_trait;
 
-use super::call::Life;
+use super::call::{Call, Life};
 use crate::ports::cloud::{Account, Caller, CloudError, CloudReader, ObjectPlace};
 use crate::ports::registry::Ecr;
 
@@ -42,10 +42,21 @@ impl CloudReader for Life {
 
     async fn object(
         &self,
-        _account: &Account,
-        _place: &ObjectPlace,
-        _limit: u64,
+        account: &Account,
+        place: &ObjectPlace,
+        limit: u64,
     ) -> Result<Option<Vec<u8>>, CloudError> {
-        Ok(None)
+        let address = place.to_string();
+        let call = Call::one("cloud.object", &address);
+        self.pass::<CloudError>(&call, None).await?;
+        let object = self.shared.options.objects.get(&address);
+        if object.is_some_and(|object| object.len() as u64 > limit) {
+            return Err(CloudError::TooLarge {
+                account: account.name.clone(),
+                object: address,
+                limit,
+            });
+        }
+        Ok(object.cloned())
     }
 }

@@ -104,6 +104,8 @@ pub enum Rule {
     PushedTwice,
     /// A push that is no fast-forward, although the caller could have known.
     NotFastForward,
+    /// A task definition registered although the latest revision means the same.
+    SameRevision,
     /// A commit that changes nothing.
     EmptyCommit,
     /// A commit without a message or an identity.

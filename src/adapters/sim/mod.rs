@@ -43,6 +43,7 @@ mod reference;
 mod registry;
 mod remote;
 mod script;
+mod services;
 mod state;
 mod store;
 #[cfg(test)]
@@ -127,6 +128,7 @@ impl SimWorld {
                 vcs: life.clone(),
                 cloud: life.clone(),
                 secrets: life.clone(),
+                services: life.clone(),
                 late: Default::default(),
                 store: store.clone(),
             },
@@ -137,6 +139,7 @@ impl SimWorld {
             vcs: life.clone(),
             host: life.clone(),
             notifier: life.clone(),
+            services: life.clone(),
             scanner: life,
             store,
         }

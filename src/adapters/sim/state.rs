@@ -14,6 +14,7 @@ use super::ledger::{Effect, Rule, Violation};
 use super::network::Net;
 use super::play::Play;
 use super::remote::Remotes;
+use super::services::Cloud;
 use crate::base::Commit;
 use crate::ports::engine::{Health, LocalImage};
 use crate::ports::secrets::SecretSource;
@@ -66,6 +67,7 @@ pub(super) struct State {
     pub(super) immutable: Vec<String>,
 
     pub(super) remotes: Remotes,
+    pub(super) cloud: Cloud,
 
     /// Commands on their way.
     pub(super) plays: BTreeMap<u64, Play>,

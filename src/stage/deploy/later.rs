@@ -5,74 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::allowed::EcsNeeds;
 use crate::base::{Diagnostic, Spanned};
 use crate::decl::ServiceKind;
-use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
+use crate::lang::spec::{Args, NodeSpec, PropSpec, Type};
 use crate::lang::{Node, Template};
-use crate::stage::grant::{Arns, Grant};
 use crate::stage::{
     CheckContext, Done, Failure, Forecast, Lowering, PlanContext, Read, Stage, StageContext,
     Verdict, Want,
-};
-
-const TASK_DEFINITION: NodeSpec = NodeSpec {
-    props: &[
-        PropSpec::new("file", Type::Path, "file of the commit"),
-        PropSpec::new("s3", Type::Text, "object in S3"),
-    ],
-    ..NodeSpec::new(
-        "task-definition",
-        "Base task definition; the service's current one if absent.",
-    )
-};
-const COMMAND: NodeSpec = NodeSpec {
-    args: Args::some(Type::Text, "argument"),
-    ..NodeSpec::new("command", "Command to run.")
-};
-const TIMEOUT: NodeSpec = NodeSpec::field("timeout", Type::Duration, "Longest time it may take.");
-const BEFORE: NodeSpec = NodeSpec {
-    args: Args::one(Type::Name, "name"),
-    props: &[PropSpec::required(
-        "container",
-        Type::Literal,
-        "container of the task definition",
-    )],
-    children: &[&COMMAND, &TIMEOUT],
-    many: true,
-    ..NodeSpec::new("before", "One-off task before traffic moves.")
-};
-const ENV: NodeSpec = NodeSpec {
-    args: Args::fixed(&[
-        ArgSpec::new("name", Type::Literal),
-        ArgSpec::new("value", Type::Text),
-    ]),
-    many: true,
-    ..NodeSpec::new("env", "Environment variable.")
-};
-const CONTAINER: NodeSpec = NodeSpec {
-    args: Args::one(Type::Literal, "container"),
-    props: &[PropSpec::required(
-        "image",
-        Type::Decl("image"),
-        "image to run",
-    )],
-    children: &[&ENV],
-    many: true,
-    ..NodeSpec::new(
-        "container",
-        "Container of the task definition and the image it gets.",
-    )
-};
-
-pub(super) const ECS: NodeSpec = NodeSpec {
-    props: &[
-        PropSpec::required("aws", Type::Decl("aws"), "account"),
-        PropSpec::required("cluster", Type::Text, "cluster"),
-        PropSpec::required("service", Type::Text, "service"),
-    ],
-    children: &[&TASK_DEFINITION, &BEFORE, &CONTAINER],
-    ..NodeSpec::new("ecs", "A service of Amazon ECS.")
 };
 
 pub(super) const ARGOCD: NodeSpec = NodeSpec {
@@ -112,11 +51,9 @@ pub(super) const KUBERNETES: NodeSpec = NodeSpec {
 #[derive(Debug)]
 struct Later {
     way: &'static str,
-    aws: Option<Spanned<String>>,
     service: Option<(ServiceKind, Spanned<String>)>,
     templates: Vec<Template>,
     images: Vec<Spanned<String>>,
-    ecs: Option<EcsNeeds>,
 }
 
 pub(super) fn lower(cx: &mut Lowering<'_>, way: &'static str) -> Arc<dyn Stage> {
@@ -131,26 +68,11 @@ pub(super) fn lower(cx: &mut Lowering<'_>, way: &'static str) -> Arc<dyn Stage> 
         "kubernetes" => Some((ServiceKind::Kubernetes, cx.name(node.args.first()?)?)),
         _ => None,
     });
-    let aws = node.and_then(|node| cx.name(node.prop("aws")?));
     Arc::new(Later {
         way,
-        aws,
         service,
         templates,
         images,
-        ecs: node
-            .filter(|_| way == "ecs")
-            .and_then(|node| needs(cx, node)),
-    })
-}
-
-fn needs(cx: &Lowering<'_>, node: &Node) -> Option<EcsNeeds> {
-    let definition = node.child("task-definition");
-    Some(EcsNeeds {
-        cluster: cx.template(node.prop("cluster")?),
-        service: cx.template(node.prop("service")?),
-        object: definition.and_then(|node| Some(cx.template(node.prop("s3")?))),
-        before: node.flag("before"),
     })
 }
 
@@ -190,25 +112,11 @@ impl Stage for Later {
         self.templates.iter().collect()
     }
 
-    fn accounts(&self) -> Vec<String> {
-        self.aws.iter().map(|aws| aws.value.clone()).collect()
-    }
-
-    fn grants(&self, arns: &Arns<'_>) -> Vec<Grant> {
-        match (&self.ecs, &self.aws) {
-            (Some(ecs), Some(aws)) => ecs.grants(&aws.value, arns),
-            _ => Vec::new(),
-        }
-    }
-
     fn variant(&self) -> Option<&'static str> {
         Some(self.way)
     }
 
     fn check(&self, cx: &CheckContext<'_>, diagnostics: &mut Vec<Diagnostic>) {
-        if let Some(aws) = &self.aws {
-            crate::decl::require(&cx.decls.aws, "aws", aws, cx.source, diagnostics);
-        }
         if let Some((kind, name)) = &self.service {
             cx.decls
                 .require_service(*kind, name, cx.source, diagnostics);
@@ -236,6 +144,6 @@ impl Stage for Later {
 
 fn missing(way: &str) -> String {
     format!(
-        "deploying to {way} is not part of this version yet: nothing was changed; `deploy docker` is"
+        "deploying to {way} is not part of this version yet: nothing was changed; `deploy docker` and `deploy ecs` are"
     )
 }

@@ -1,7 +1,7 @@
 //! `deploy`: makes a new version the running one, and waits until it really is.
 
-mod allowed;
 mod docker;
+mod ecs;
 mod later;
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub const KIND: Kind = Kind {
         many: true,
         children: stage_children![
             &docker::SPEC,
-            &later::ECS,
+            &ecs::SPEC,
             &later::ARGOCD,
             &later::KUBERNETES
         ],
@@ -41,6 +41,7 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
     let ways: Vec<&'static str> = WAYS.into_iter().filter(|way| cx.node.flag(way)).collect();
     match ways.as_slice() {
         ["docker"] => docker::lower(cx),
+        ["ecs"] => ecs::lower(cx),
         [way] => later::lower(cx, way),
         several => {
             let message = match several {

@@ -66,6 +66,7 @@ fn article_four_may_push_and_deploy() {
             "EcsTaskDefinitions",
             "EcsTasks",
             "EcsPassRole",
+            "EcsPreflight",
             "S3TaskDefinition"
         ]
     );

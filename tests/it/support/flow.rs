@@ -14,6 +14,7 @@ use pipewright::journal::{Journal, JournalTask, replay};
 use pipewright::pipeline::{Project, load};
 use pipewright::plan::{Origin, Plan, PlanError, build, check};
 use pipewright::ports::Progress;
+use pipewright::ports::services::Services;
 use pipewright::ports::store::{Store, StoreReader};
 
 /// Declarations that the tests' pipelines use.
@@ -40,6 +41,8 @@ pub struct Flow {
     pub inputs: BTreeMap<String, String>,
     pub cause: Trigger,
     pub upstream: Option<Upstream>,
+    /// Services that take the place of the simulated ones.
+    pub services: Option<Arc<dyn Services>>,
 }
 
 /// What stages printed.
@@ -133,12 +136,17 @@ impl Flow {
             inputs: BTreeMap::new(),
             cause: Trigger::Manual,
             upstream: None,
+            services: None,
         }
     }
 
     /// A process on this world and store.
     pub fn life(&self) -> Life {
-        let world = self.sim.world(Arc::new(self.store.clone()));
+        let mut world = self.sim.world(Arc::new(self.store.clone()));
+        if let Some(services) = &self.services {
+            world.services = services.clone();
+            world.readers.services = services.clone();
+        }
         let clock = world.readers.clock.clone();
         let (journal, task) = Journal::spawn(world.store.clone(), clock);
         let engine = Engine {

@@ -6,6 +6,7 @@ mod lives;
 mod processes;
 mod registries;
 mod remotes;
+mod services;
 mod support;
 mod workspaces;
 
@@ -22,6 +23,7 @@ fn every_rule_has_a_test() {
         include_str!("processes.rs"),
         include_str!("registries.rs"),
         include_str!("remotes.rs"),
+        include_str!("services.rs"),
         include_str!("workspaces.rs"),
     ];
     let rules: Vec<&str> = rules
