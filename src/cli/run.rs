@@ -10,7 +10,8 @@ use super::screen::{self, Watch};
 use super::{look, plan as plan_command, project};
 use crate::base::{RunId, StageId, human_bytes};
 use crate::engine::{
-    Cancel, Definition, Engine, NewRun, create, execute, rerun as create_like, sites_of,
+    Cancel, Definition, Ended, Engine, EngineError, NewRun, create, execute, rerun as create_like,
+    sites_of,
 };
 use crate::event::{Outcome, RunState};
 use crate::journal::{Journal, replay};
@@ -383,7 +384,7 @@ impl<'a, 'b> Session<'a, 'b> {
                 .expect("no holder of this lock panics")
                 .push(start.run.clone());
             let follow = self.watch.follow(&self.engine.journal, &start.run);
-            let ended = execute(&self.engine, &start.run, &start.reset, cancel).await;
+            let ended = on_workers(&self.engine, &start, cancel).await;
             if ended.is_ok() {
                 // The last events are on their way to the reporter.
                 let _ = follow.await;
@@ -401,6 +402,18 @@ impl<'a, 'b> Session<'a, 'b> {
             }
         }
         Ok(worst)
+    }
+}
+
+/// Brings a run to its end on the threads its stages run on: from the main thread every start and
+/// every end of a stage would be a change of threads.
+async fn on_workers(engine: &Engine, start: &Start, cancel: &Cancel) -> Result<Ended, EngineError> {
+    let (engine, cancel) = (engine.clone(), cancel.clone());
+    let (run, reset) = (start.run.clone(), start.reset.clone());
+    let work = tokio::spawn(async move { execute(&engine, &run, &reset, &cancel).await });
+    match work.await {
+        Ok(ended) => ended,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -134,7 +134,8 @@ mod tests {
     #[test]
     fn a_burst_is_shown_and_no_more() {
         let mut flood = Flood::default();
-        assert_eq!(print(&mut flood, BURST / 2), print(&mut flood, BURST / 2));
+        let size = BURST / 2 - (10 << 10);
+        assert!(print(&mut flood, size) >= size && print(&mut flood, size) >= size);
         assert_eq!(flood.end(), None);
         let shown = print(&mut flood, BURST);
         assert!(shown < 64 << 10, "{shown}");

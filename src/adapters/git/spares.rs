@@ -36,6 +36,14 @@ impl Spares {
         work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether a copy of a run waits.
+    pub(super) fn has(&self, run_dir: &Path, of: Option<&Path>) -> bool {
+        self.with(|state| {
+            let idle = state.idle.get(run_dir);
+            idle.is_some_and(|idle| idle.iter().any(|(kind, _)| kind.as_deref() == of))
+        })
+    }
+
     /// Takes a waiting copy of a run.
     pub(super) fn take(&self, run_dir: &Path, of: Option<&Path>) -> Option<PathBuf> {
         self.with(|state| {

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use git2::Repository;
@@ -32,6 +34,34 @@ struct Inner {
     repo: Mutex<Repository>,
     trees: Trees,
     spares: Spares,
+    lending: Brief,
+    keeping: Brief,
+}
+
+/// Longest time that work on files may hold up the tasks of a thread.
+const BRIEF: Duration = Duration::from_micros(300);
+
+/// Tells whether a kind of work took only a moment when it was last done. Such work is done where it
+/// is asked for, because handing it to another thread and back costs as much as the work itself.
+struct Brief(AtomicBool);
+
+impl Brief {
+    /// Nothing is known yet.
+    const fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    fn is_brief(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Does the work and remembers how long it took.
+    fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = work();
+        self.0.store(began.elapsed() < BRIEF, Ordering::Relaxed);
+        done
+    }
 }
 
 impl GitWorkspace {
@@ -59,6 +89,8 @@ impl GitWorkspace {
             git_dir: repo.path().to_owned(),
             trees: Trees::new(state.join("trees")),
             spares: Spares::default(),
+            lending: Brief::new(),
+            keeping: Brief::new(),
             state,
             repo: Mutex::new(repo),
         };
@@ -233,9 +265,17 @@ impl Workspace for GitWorkspace {
         stage: &str,
         tree: Option<&Path>,
     ) -> Result<Scratch, WorkspaceError> {
+        let inner = &self.inner;
+        if inner.lending.is_brief() && inner.spares.has(&inner.run_dir("work", run), tree) {
+            return inner.lending.timed(|| inner.scratch(run, stage, tree));
+        }
         let (run, stage, tree) = (run.to_owned(), stage.to_owned(), tree.map(Path::to_owned));
-        self.blocking(move |inner| inner.scratch(&run, &stage, tree.as_deref()))
-            .await
+        self.blocking(move |inner| {
+            inner
+                .lending
+                .timed(|| inner.scratch(&run, &stage, tree.as_deref()))
+        })
+        .await
     }
 
     async fn collect(
@@ -293,11 +333,18 @@ impl Workspace for GitWorkspace {
     }
 
     async fn discard(&self, scratch: Scratch) {
+        if !scratch.path.starts_with(self.inner.state.join("work")) {
+            return;
+        }
+        let keep = |inner: &Inner, path: &Path| inner.keeping.timed(|| inner.spares.keep(path));
+        let tried = self.inner.keeping.is_brief();
+        if tried && keep(&self.inner, &scratch.path) {
+            return;
+        }
         // What cannot be removed now is removed by the next attempt or with the run.
         let _ = self
             .blocking(move |inner| {
-                let ours = scratch.path.starts_with(inner.state.join("work"));
-                if ours && !inner.spares.keep(&scratch.path) {
+                if tried || !keep(inner, &scratch.path) {
                     let _ = files::remove(&scratch.path);
                 }
                 Ok(())

@@ -5,5 +5,7 @@ mod chaos;
 mod credentials;
 mod delivery;
 mod ecr;
+mod lazy;
+mod objects;
 mod policy;
 mod secrets;
