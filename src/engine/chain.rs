@@ -83,7 +83,7 @@ async fn begin(engine: &Engine, created: RunCreated) -> Result<RunId, EngineErro
     let clock = &engine.world.readers.clock;
     let run = RunId::new(millis(clock.now()), clock.random() as u32);
     let created = RunCreated {
-        root: match &created.upstream {
+        root: match created.follows() {
             Some(_) => created.root.clone(),
             None => run.clone(),
         },
@@ -146,10 +146,7 @@ fn row(run: &RunId, created: &RunCreated, now: Timestamp) -> RunRow {
             .clone()
             .or_else(|| commit.branch.clone())
             .unwrap_or_else(|| commit.reference.clone()),
-        upstream: created
-            .upstream
-            .as_ref()
-            .map(|upstream| upstream.run.clone()),
+        upstream: created.follows().map(|upstream| upstream.run.clone()),
         root: created.root.clone(),
     }
 }

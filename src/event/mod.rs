@@ -159,6 +159,17 @@ pub struct RunCreated {
     pub stages: Vec<StageId>,
 }
 
+impl RunCreated {
+    /// The run whose end began this one. A run that goes back has the values of the one it was, and
+    /// follows from nothing but a person's word: it is the newest of all.
+    pub fn follows(&self) -> Option<&Upstream> {
+        match self.trigger {
+            Trigger::Rollback { .. } => None,
+            _ => self.upstream.as_ref(),
+        }
+    }
+}
+
 /// What started a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

@@ -226,7 +226,7 @@ impl Plain {
             line.push_str(", simulated");
         }
         line.push_str(&format!(": {}", text::count(created.stages.len(), "stage")));
-        if let Some(upstream) = &created.upstream {
+        if let Some(upstream) = created.follows() {
             line.push_str(&format!(", chained from run {}", upstream.run));
         }
         self.run_line(recorded.at, &line);

@@ -97,6 +97,14 @@ impl Stand {
         self.shop.source.commit("pipelines", &all)
     }
 
+    /// A Dockerfile whose image no other test has built.
+    fn dockerfile(&self) -> String {
+        format!(
+            "FROM scratch\nLABEL test={}\nCOPY app /app\n",
+            self.shop.name
+        )
+    }
+
     /// A scanner that finds what is recorded.
     fn scanner(&mut self, finds: &str) {
         let own = root().join("tests/data/trivy").join(finds);
@@ -180,7 +188,6 @@ impl Stand {
     }
 }
 
-const DOCKERFILE: (&str, &str) = ("Dockerfile", "FROM scratch\nCOPY app /app\n");
 const FIVE: &str = "ecs-two-stage-build-deploy";
 
 fn definition(memory: &str) -> String {
@@ -213,9 +220,10 @@ fn five() -> Stand {
 #[test]
 fn article_five_deploys_although_the_image_is_there() {
     let mut stand = five();
+    let dockerfile = stand.dockerfile();
     let files = |env: &'static str, memory: &str| {
         [
-            (DOCKERFILE.0, DOCKERFILE.1.to_owned()),
+            ("Dockerfile", dockerfile.clone()),
             ("deploy/images.env", format!("SAMPLE_IMAGE=sample:{env}\n")),
             ("deploy/task-definition.json", definition(memory)),
         ]
@@ -337,12 +345,17 @@ fn article_five_deploys_although_the_image_is_there() {
     assert_eq!(stand.count("UpdateService"), 2);
 
     // And back to what ran before: the first definition, in a run of its own.
-    stand
+    let back = stand
         .shop
         .pipewright(&["rollback", "deploy.prod"])
         .expect(0);
+    back.says("deploy.prod goes back to sample:1");
     let (arn, state) = stand.fake.primary();
-    assert!(arn.ends_with("task-definition/sample:1"), "{arn}");
+    assert!(
+        arn.ends_with("task-definition/sample:1"),
+        "{arn}\n{}",
+        back.text()
+    );
     assert_eq!(state, "COMPLETED");
     assert_eq!(
         (
@@ -389,7 +402,9 @@ fn article_four_rolls_out_what_is_in_the_bucket_with_a_new_image() {
         );
         assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&answer));
     }
-    let sha = stand.commit("ecs-codepipeline-vs-actions", "stg", &[DOCKERFILE]);
+    let files = [("Dockerfile", stand.dockerfile())];
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let sha = stand.commit("ecs-codepipeline-vs-actions", "stg", &files);
 
     let plan = stand.shop.pipewright(&["plan", "deploy"]).expect(0);
     plan.says("deploy.stg");

@@ -17,7 +17,7 @@ use crate::support::fake_ecs::{FakeEcs, definition_arn};
 use crate::support::faulty::{Faulty, Reply, Request};
 use crate::support::moto::{account, clouds};
 
-const STS: &str = "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+pub(super) const STS: &str = "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
     <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASIATEST</AccessKeyId>\
     <SecretAccessKey>not-a-secret-at-all</SecretAccessKey><SessionToken>not-a-token-at-all</SessionToken>\
     <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>\
