@@ -1,6 +1,7 @@
 //! AWS: request shapes against moto, what goes wrong against a server that does as it is told, and
 //! the program itself against both.
 
+mod articles;
 mod chaos;
 mod credentials;
 mod delivery;

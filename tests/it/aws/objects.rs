@@ -16,7 +16,7 @@ fn place(text: &str) -> ObjectPlace {
 }
 
 /// Puts something into moto's S3.
-fn put(moto: &Moto, path: &str, body: &[u8]) {
+pub(super) fn put(moto: &Moto, path: &str, body: &[u8]) {
     let credential = format!("AKIATEST/20260101/{REGION}/s3/aws4_request");
     let authorization =
         format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0");
