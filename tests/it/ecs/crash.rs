@@ -4,6 +4,7 @@
 use pipewright::adapters::sim::Fault;
 use pipewright::base::RunId;
 
+use super::tasks::{SHIFT, code_deployed};
 use super::{start, told};
 use crate::support::fake_ecs::Beat::{Completes, GoesBack, IsBack, Runs, Stale};
 use crate::support::fake_ecs::{FakeEcs, Trouble};
@@ -116,6 +117,32 @@ async fn a_death_around_any_record_repeats_no_change() {
         }
     }
     assert_eq!(deaths, 24);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_asks_codedeploy_for_nothing_twice() {
+    for name in [
+        "RegisterTaskDefinition",
+        "CreateDeployment",
+        "GetDeployment",
+    ] {
+        for trouble in [Trouble::DieBefore, Trouble::DieAfter] {
+            let (flow, fake) = start(&[], SHIFT);
+            code_deployed(&fake);
+            fake.state().shift = ["InProgress", "Succeeded"].into();
+            fake.trouble(name, trouble);
+            let (run, died) = first_life(&flow, &fake).await;
+            assert!(died, "{trouble:?} at {name}");
+            second_life(&flow, &run).await;
+            let (line, log) = told(&flow, &run);
+            assert_eq!(line, "deploy.web succeeded", "{trouble:?} at {name}: {log}");
+            assert_eq!(
+                fake.changes(),
+                ["RegisterTaskDefinition", "CreateDeployment"],
+                "{trouble:?} at {name}"
+            );
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

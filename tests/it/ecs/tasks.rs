@@ -172,10 +172,10 @@ async fn lost_answers_repeat_nothing() {
     );
 }
 
-const SHIFT: &str = "strategy codedeploy application=shop group=shop-web config=canary";
+pub(super) const SHIFT: &str = "strategy codedeploy application=shop group=shop-web config=canary";
 
 /// A service whose traffic CodeDeploy moves.
-fn code_deployed(fake: &FakeEcs) {
+pub(super) fn code_deployed(fake: &FakeEcs) {
     let mut state = fake.state();
     state.service["deploymentController"] = json!({"type": "CODE_DEPLOY"});
     state.service.insert(
