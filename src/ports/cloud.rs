@@ -1,14 +1,16 @@
 //! Accounts of a cloud and who we are there. No SDK types: an account is what a pipeline declares,
 //! with its texts resolved, and at the same time the key under which credentials are kept.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::Retry;
 use super::registry::Ecr;
-use crate::base::Secret;
+use crate::base::{Secret, human_bytes};
 
 /// An account as a pipeline declares it: where, and how to become who.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -55,6 +57,56 @@ pub struct Caller {
     pub arn: String,
 }
 
+/// Where an object is kept, written `s3://BUCKET/KEY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectPlace {
+    /// The bucket.
+    pub bucket: String,
+    /// Its name there.
+    pub key: String,
+}
+
+/// Longest key, in bytes.
+const LONGEST_KEY: usize = 1024;
+
+impl FromStr for ObjectPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rest = text.strip_prefix("s3://");
+        let parts = rest.and_then(|rest| rest.split_once('/'));
+        let Some((bucket, key)) = parts.filter(|(_, key)| !key.is_empty()) else {
+            return Err(format!("\"{text}\" is no object: write s3://BUCKET/KEY"));
+        };
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        // Two dots would be a way up in an address.
+        if bucket.len() < 3
+            || bucket.len() > 255
+            || !bucket.bytes().all(fits)
+            || bucket.contains("..")
+        {
+            return Err(format!(
+                "\"{bucket}\" is no bucket: names have 3 to 63 letters, digits, dots and hyphens"
+            ));
+        }
+        if key.len() > LONGEST_KEY || key.contains(char::is_control) {
+            return Err(format!(
+                "the key in bucket {bucket} is longer than {LONGEST_KEY} bytes, or holds control characters"
+            ));
+        }
+        Ok(Self {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for ObjectPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{}/{}", self.bucket, self.key)
+    }
+}
+
 /// What can go wrong with a cloud. No message holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CloudError {
@@ -87,6 +139,16 @@ pub enum CloudError {
         code: String,
         /// What it said.
         message: String,
+    },
+    /// There is more than we are willing to take.
+    #[error("aws `{account}`: {object} is larger than {}", human_bytes(*.limit))]
+    TooLarge {
+        /// The account's name in the pipeline.
+        account: String,
+        /// What was read.
+        object: String,
+        /// So many bytes would have been taken.
+        limit: u64,
     },
     /// It asks us to slow down, and went on to.
     #[error("aws `{account}` limits our rate at {action}")]
@@ -134,4 +196,44 @@ pub trait CloudReader: Send + Sync {
 
     /// Host under which a registry of an account is reached: `host[:port]`.
     async fn registry_host(&self, registry: &Ecr) -> Result<String, CloudError>;
+
+    /// An object, whole, of at most so many bytes; nothing if its bucket does not have it. A bucket
+    /// that does not exist is an error.
+    async fn object(
+        &self,
+        account: &Account,
+        place: &ObjectPlace,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, CloudError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_by_their_addresses() {
+        let place: ObjectPlace = "s3://tasks/a/b.json".parse().unwrap();
+        assert_eq!(
+            (place.bucket.as_str(), place.key.as_str()),
+            ("tasks", "a/b.json")
+        );
+        assert_eq!(place.to_string(), "s3://tasks/a/b.json");
+        let long = format!("s3://tasks/{}", "x".repeat(LONGEST_KEY + 1));
+        for text in [
+            "",
+            "tasks/a",
+            "s3://tasks",
+            "s3://tasks/",
+            "s3:///a",
+            "s3://a/b",
+            "s3://user@host/a",
+            "s3://ta..sks/a",
+            "s3://arn:aws:s3:::x/a",
+            "s3://tasks/a\nb",
+            long.as_str(),
+        ] {
+            assert!(text.parse::<ObjectPlace>().is_err(), "{text}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ mod wire;
 use std::sync::Arc;
 
 use pipewright::adapters::aws::services::AwsServices;
+use pipewright::adapters::sim::SimOptions;
 
 use crate::support::fake_ecs::{Beat, FakeEcs};
 use crate::support::flow::{Flow, options};
@@ -39,11 +40,26 @@ fn start(plot: &[Beat], more: &str) -> (Flow, FakeEcs) {
 }
 
 fn start_with(plot: &[Beat], text: &str, files: &[(&str, &str)]) -> (Flow, FakeEcs) {
-    let fake = FakeEcs::new(plot);
     let mut options = options();
     for (path, text) in files {
         options.files.insert((*path).to_owned(), (*text).to_owned());
     }
+    start_in(plot, text, options)
+}
+
+/// A flow whose roll-outs complete at once, with something in buckets.
+fn with_objects(text: &str, objects: &[(&str, Vec<u8>)]) -> (Flow, FakeEcs) {
+    let mut options = options();
+    for (address, object) in objects {
+        options
+            .objects
+            .insert((*address).to_owned(), object.clone());
+    }
+    start_in(&[Beat::Completes], text, options)
+}
+
+fn start_in(plot: &[Beat], text: &str, options: SimOptions) -> (Flow, FakeEcs) {
+    let fake = FakeEcs::new(plot);
     let mut flow = Flow::of(text, options);
     flow.services = Some(Arc::new(AwsServices::new(Arc::new(fake.clone()))));
     (flow, fake)

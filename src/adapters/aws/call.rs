@@ -8,9 +8,9 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
+use aws_sigv4::http_request::SigningSettings;
 use aws_types::service_config::ServiceConfigKey;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Request, Url};
@@ -20,6 +20,8 @@ use tokio::time::Instant;
 use super::Aws;
 use super::connector::ANSWER;
 use super::denied::{Problem, Said, is_throttling};
+use super::sign::{Signer, sign};
+use super::xml::element;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::http::{self, HttpError, retry_after};
 use crate::ports::clock::Clock as _;
@@ -87,12 +89,50 @@ pub(super) struct Call<'a> {
 }
 
 /// One try that brought nothing.
-struct Miss {
+pub(super) struct Miss {
     problem: Problem,
     /// Whether another try may help, and what the service asked us to wait.
     again: Option<Option<Duration>>,
     /// How far the service's clock is ahead of the one we signed with, if that is the trouble.
     skew: Option<i64>,
+}
+
+impl Miss {
+    /// No answer, or one that makes no sense.
+    pub(super) fn silent(action: &str, resource: &str, why: String, again: bool) -> Self {
+        Self {
+            problem: Problem::new(action, resource, Said::Nothing(why)),
+            again: again.then_some(None),
+            skew: None,
+        }
+    }
+}
+
+/// Something that is asked of a service, as often as it takes.
+#[async_trait]
+pub(super) trait Attempt: Sync {
+    /// What it brings.
+    type Answer: Send;
+
+    /// Tries once.
+    async fn once(
+        &self,
+        aws: &Aws,
+        credentials: &Credentials,
+    ) -> Result<Result<Self::Answer, Miss>, CloudError>;
+}
+
+#[async_trait]
+impl Attempt for Call<'_> {
+    type Answer = Value;
+
+    async fn once(
+        &self,
+        aws: &Aws,
+        credentials: &Credentials,
+    ) -> Result<Result<Value, Miss>, CloudError> {
+        aws.once(self, credentials).await
+    }
 }
 
 impl Aws {
@@ -106,12 +146,20 @@ impl Aws {
 
     /// The same; what the service says no with is left to the caller.
     pub(super) async fn ask(&self, call: &Call<'_>) -> Result<Result<Value, Problem>, CloudError> {
+        self.persist(call).await
+    }
+
+    /// Tries until there is an answer, a no, or no reason to try again.
+    pub(super) async fn persist<A: Attempt>(
+        &self,
+        attempt: &A,
+    ) -> Result<Result<A::Answer, Problem>, CloudError> {
         let began = Instant::now();
         let mut failures = 0;
         let (mut skewed, mut renewed) = (false, false);
         loop {
             let credentials = self.credentials().await?;
-            let miss = match self.once(call, &credentials).await? {
+            let miss = match attempt.once(self, &credentials).await? {
                 Ok(answer) => return Ok(Ok(answer)),
                 Err(miss) => miss,
             };
@@ -145,10 +193,8 @@ impl Aws {
         let action = format!("{}:{}", call.service.name, call.action);
         let region = self.region(call.region).await?;
         let url = self.endpoint(call.service, &region).await?;
-        let nothing = |why: String, again: bool| Miss {
-            problem: Problem::new(&action, call.resource, Said::Nothing(why)),
-            again: (again && call.repeatable).then_some(None),
-            skew: None,
+        let nothing = |why: String, again: bool| {
+            Miss::silent(&action, call.resource, why, again && call.repeatable)
         };
         let request = match self.signed(call, url, &region, credentials) {
             Ok(request) => request,
@@ -177,16 +223,26 @@ impl Aws {
                 .ok_or_else(|| nothing("it sent an answer that makes no sense".to_owned(), true)));
         }
         let (code, message) = words(&headers, value.as_ref(), status);
-        let throttled = status == 429 || is_throttling(&code);
+        let problem = Problem::new(&action, call.resource, Said::No(status, code, message));
+        Ok(Err(self.no(problem, &headers, call.repeatable)))
+    }
+
+    /// What a service said no with, and whether asking again may help.
+    pub(super) fn no(&self, problem: Problem, headers: &HeaderMap, repeatable: bool) -> Miss {
+        let (status, code) = match &problem.said {
+            Said::No(status, code, _) => (*status, code.as_str()),
+            Said::Nothing(_) => (0, ""),
+        };
+        let throttled = status == 429 || is_throttling(code);
         let server = status >= 500 || code == "RequestTimeout" || code == "RequestTimeoutException";
-        let asked = retry_after(&headers, SystemClock.now());
-        let skew = is_about_time(&code).then(|| self.ahead(&headers)).flatten();
-        Ok(Err(Miss {
-            problem: Problem::new(&action, call.resource, Said::No(status, code, message)),
+        let asked = retry_after(headers, SystemClock.now());
+        let skew = is_about_time(code).then(|| self.ahead(headers)).flatten();
+        Miss {
             // A throttled call was not made, whatever it would have done.
-            again: (throttled || (server && call.repeatable)).then_some(asked),
+            again: (throttled || (server && repeatable)).then_some(asked),
             skew,
-        }))
+            problem,
+        }
     }
 
     fn signed(
@@ -208,45 +264,30 @@ impl Aws {
             ),
         };
         let target = format!("{}.{}", service.target, call.action);
-        let identity = credentials.clone().into();
-        let params = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(region)
-            .name(service.name)
-            .time(self.now())
-            .settings(SigningSettings::default())
-            .build()
-            .map_err(|error| error.to_string())?
-            .into();
-        let headers = [("content-type", kind.as_str()), ("x-amz-target", &target)];
-        let signable = SignableRequest::new(
-            "POST",
-            url.as_str(),
-            headers.into_iter(),
-            SignableBody::Bytes(body.as_bytes()),
-        );
-        let signable = signable.map_err(|error| error.to_string())?;
-        let output = sign(signable, &params).map_err(|error| error.to_string())?;
-        let (instructions, _) = output.into_parts();
         let mut request = Request::new(Method::POST, url);
         let value = |text: &str| HeaderValue::from_str(text).map_err(|error| error.to_string());
         let to = request.headers_mut();
         to.insert(CONTENT_TYPE, value(&kind)?);
         to.insert(HeaderName::from_static("x-amz-target"), value(&target)?);
-        for (name, text) in instructions.headers() {
-            let name =
-                HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?;
-            let mut text = value(text)?;
-            text.set_sensitive(true);
-            to.insert(name, text);
-        }
+        let signer = Signer {
+            credentials,
+            region,
+            service: service.name,
+            time: self.now(),
+            settings: SigningSettings::default(),
+        };
+        sign(&mut request, body.as_bytes(), signer)?;
         *request.body_mut() = Some(body.into());
         Ok(request)
     }
 
     /// Where a service is: what the declaration says, else what the environment or the profile
     /// says for this service or for all, else its own address.
-    async fn endpoint(&self, service: &Service, region: &str) -> Result<Url, CloudError> {
+    pub(super) async fn endpoint(
+        &self,
+        service: &Service,
+        region: &str,
+    ) -> Result<Url, CloudError> {
         let config = self.config().await;
         let key = ServiceConfigKey::builder()
             .service_id(service.id)
@@ -279,7 +320,7 @@ impl Aws {
     }
 
     /// The time, as the services see it.
-    fn now(&self) -> SystemTime {
+    pub(super) fn now(&self) -> SystemTime {
         let skew = self.skew.load(Ordering::Relaxed);
         let by = Duration::from_secs(skew.unsigned_abs());
         if skew < 0 {
@@ -328,11 +369,7 @@ fn escaped(text: &str) -> String {
 /// Code and message of an error in XML, under the names they have in JSON.
 fn of_xml(body: &[u8]) -> Value {
     let text = String::from_utf8_lossy(body);
-    let between = |tag: &str| {
-        let (_, rest) = text.split_once(&format!("<{tag}>"))?;
-        Some(rest.split_once(&format!("</{tag}>"))?.0)
-    };
-    serde_json::json!({"code": between("Code"), "message": between("Message")})
+    serde_json::json!({"code": element(&text, "Code"), "message": element(&text, "Message")})
 }
 
 fn is_about_time(code: &str) -> bool {

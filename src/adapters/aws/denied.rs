@@ -79,7 +79,9 @@ impl Problem {
             "ExpiredToken",
             "ExpiredTokenException",
             "RequestExpired",
+            "InvalidAccessKeyId",
             "InvalidClientTokenId",
+            "TokenRefreshRequired",
             "UnrecognizedClientException",
         ]
         .iter()

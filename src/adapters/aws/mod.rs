@@ -2,7 +2,7 @@
 //! by all stages of the process. `check` and `--version` never come here.
 //!
 //! Typed clients of the SDK serve ECR and STS; everything else goes through [`call`], which sends
-//! JSON as it is.
+//! JSON as it is, and [`s3`].
 
 mod call;
 mod connector;
@@ -10,8 +10,11 @@ mod credentials;
 mod denied;
 mod ecr;
 mod registry;
+mod s3;
 mod secrets;
 pub mod services;
+mod sign;
+mod xml;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -33,7 +36,7 @@ use self::ecr::Tokens;
 use super::backoff::Backoff;
 use super::http::Http;
 use crate::base::{LateSecrets, Masks};
-use crate::ports::cloud::{Account, Caller, CloudError, CloudReader};
+use crate::ports::cloud::{Account, Caller, CloudError, CloudReader, ObjectPlace};
 use crate::ports::registry::Ecr;
 
 pub use self::registry::EcrRegistry;
@@ -139,6 +142,15 @@ impl CloudReader for Clouds {
 
     async fn registry_host(&self, registry: &Ecr) -> Result<String, CloudError> {
         self.of(&registry.account).registry_host(registry).await
+    }
+
+    async fn object(
+        &self,
+        account: &Account,
+        place: &ObjectPlace,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, CloudError> {
+        self.of(account).object(place, limit).await
     }
 }
 

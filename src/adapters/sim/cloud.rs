@@ -1,9 +1,9 @@
-//! Simulated accounts: whoever asks is let in.
+//! Simulated accounts: whoever asks is let in, and finds in buckets what a test put there.
 
 use async_trait::async_trait;
 
-use super::call::Life;
-use crate::ports::cloud::{Account, Caller, CloudError, CloudReader};
+use super::call::{Call, Life};
+use crate::ports::cloud::{Account, Caller, CloudError, CloudReader, ObjectPlace};
 use crate::ports::registry::Ecr;
 
 /// The account of whoever declares none.
@@ -38,5 +38,25 @@ impl CloudReader for Life {
         let region = registry.region.as_ref().or(account.region.as_ref());
         let region = region.map_or("us-east-1", String::as_str);
         Ok(format!("{owner}.dkr.ecr.{region}.amazonaws.com"))
+    }
+
+    async fn object(
+        &self,
+        account: &Account,
+        place: &ObjectPlace,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, CloudError> {
+        let address = place.to_string();
+        let call = Call::one("cloud.object", &address);
+        self.pass::<CloudError>(&call, None).await?;
+        let object = self.shared.options.objects.get(&address);
+        if object.is_some_and(|object| object.len() as u64 > limit) {
+            return Err(CloudError::TooLarge {
+                account: account.name.clone(),
+                object: address,
+                limit,
+            });
+        }
+        Ok(object.cloned())
     }
 }

@@ -39,6 +39,7 @@ pub const CALLS: &[&str] = &[
     "engine.create-network",
     "engine.remove-network",
     "engine.reap",
+    "cloud.object",
     "registry.digest",
     "registry.manifest",
     "registry.blob",

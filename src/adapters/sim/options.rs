@@ -14,6 +14,8 @@ pub struct SimOptions {
     pub commit: Commit,
     /// Files of that commit, by path relative to the root.
     pub files: BTreeMap<String, String>,
+    /// Objects of buckets, by address: `s3://BUCKET/KEY`.
+    pub objects: BTreeMap<String, Vec<u8>>,
     /// How long things take.
     pub latency: Latency,
     /// What the clock shows at first; the commit's time if absent.

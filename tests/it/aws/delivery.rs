@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::support::delivery::{Answer, Delivery};
 use crate::support::faulty::{Faulty, Reply, Request};
-use crate::support::moto::{ACCOUNT, Moto, PASSWORD, REGION, exchange, front};
+use crate::support::moto::{self, ACCOUNT, Moto, PASSWORD, REGION, exchange, front};
 use crate::support::registry::{Registry, RegistryOptions};
 
 const PIPELINE: &str = r#"
@@ -44,10 +44,10 @@ pipeline release {
 type Script = Arc<Mutex<Option<Box<dyn FnMut(&Request) -> Reply + Send>>>>;
 
 /// The shop, delivered to an account.
-struct Account {
-    shop: Delivery,
-    moto: Moto,
-    api: Faulty,
+pub(super) struct Account {
+    pub(super) shop: Delivery,
+    pub(super) moto: Moto,
+    pub(super) api: Faulty,
     registry: Registry,
     /// The way to the registry.
     images: Faulty,
@@ -56,6 +56,11 @@ struct Account {
 
 impl Account {
     fn new(test: &str) -> Self {
+        Self::with(test, PIPELINE, Box::new(|_| None))
+    }
+
+    /// The same with a pipeline of its own, and somebody who may answer before anybody else does.
+    pub(super) fn with(test: &str, pipeline: &str, first: moto::Script) -> Self {
         let mut shop = Delivery::start(test);
         let moto = Moto::start();
         let registry = Registry::start(RegistryOptions {
@@ -70,7 +75,7 @@ impl Account {
                 None => Reply::Pass,
             }
         });
-        let api = front(&moto, registry.address(), Box::new(|_| None));
+        let api = front(&moto, registry.address(), first);
         let secret = json!({ "password": "old-hunter-2" }).to_string();
         moto.call(
             "secretsmanager",
@@ -98,7 +103,7 @@ impl Account {
             shop.set(name, value);
         }
         shop.source
-            .commit("pipeline", &[("pipelines/shop.kdl", PIPELINE)]);
+            .commit("pipeline", &[("pipelines/shop.kdl", pipeline)]);
         Self {
             shop,
             moto,
@@ -109,7 +114,7 @@ impl Account {
         }
     }
 
-    fn count(&self, action: &str) -> usize {
+    pub(super) fn count(&self, action: &str) -> usize {
         let is = |request: &&Request| {
             let target = request.header("x-amz-target").unwrap_or("");
             target.ends_with(&format!(".{action}"))
@@ -126,20 +131,20 @@ impl Account {
     }
 
     /// Status of a manifest in the registry itself.
-    fn status(&self, tag: &str) -> u16 {
+    pub(super) fn status(&self, repository: &str, tag: &str) -> u16 {
         use base64::Engine as _;
         let login = base64::engine::general_purpose::STANDARD.encode(format!("AWS:{PASSWORD}"));
         let headers = [("Authorization", format!("Basic {login}"))];
         let headers = headers
             .each_ref()
             .map(|(name, value)| (*name, value.as_str()));
-        let path = format!("/v2/shop/app/manifests/{tag}");
+        let path = format!("/v2/{repository}/manifests/{tag}");
         exchange(self.registry.address(), "GET", &path, &headers, b"").0
     }
 
     /// Fails if anything secret is in what was printed or kept.
     #[track_caller]
-    fn is_clean(&self, answer: &Answer) {
+    pub(super) fn is_clean(&self, answer: &Answer) {
         let secrets = [
             "old-hunter-2",
             "token-of-the-shop",
@@ -176,7 +181,7 @@ fn holds(path: &Path, text: &str) -> bool {
         .any(|window| window == text.as_bytes())
 }
 
-fn outcomes(account: &Account) -> Vec<(String, String)> {
+pub(super) fn outcomes(account: &Account) -> Vec<(String, String)> {
     let shown = account.shop.show();
     let stages = shown["stages"].as_array().expect("stages");
     let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
@@ -216,8 +221,12 @@ fn an_image_goes_to_the_account_and_is_there_the_next_time() {
         "IMMUTABLE_WITH_EXCLUSION"
     );
     let sha = crate::support::repo::git(account.shop.source.path(), &["rev-parse", "HEAD"]);
-    assert_eq!(account.status(sha.trim()), 200);
-    assert_eq!(account.status("latest"), 200, "the alias moved by PutImage");
+    assert_eq!(account.status("shop/app", sha.trim()), 200);
+    assert_eq!(
+        account.status("shop/app", "latest"),
+        200,
+        "the alias moved by PutImage"
+    );
     assert_eq!(account.count("PutImage"), 1);
     // Everything was signed for the region, by credentials of the role.
     for request in account.api.seen() {

@@ -211,7 +211,7 @@ fn api(answer: Value) -> Faulty {
     })
 }
 
-fn sts() -> Reply {
+pub(super) fn sts() -> Reply {
     let body = "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>\
         <AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>a secret key</SecretAccessKey>\
         <SessionToken>a session token</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>\

@@ -1,9 +1,12 @@
 //! AWS: request shapes against moto, what goes wrong against a server that does as it is told, and
 //! the program itself against both.
 
+mod articles;
 mod chaos;
 mod credentials;
 mod delivery;
 mod ecr;
+mod lazy;
+mod objects;
 mod policy;
 mod secrets;

@@ -4,7 +4,7 @@ use pipewright::plan::forecast;
 use pipewright::stage::Verdict;
 use serde_json::{Value, json};
 
-use super::{pipeline, start, start_with, told};
+use super::{pipeline, start, start_with, told, with_objects};
 use crate::support::fake_ecs::Beat::{Completes, Runs};
 use crate::support::fake_ecs::{FakeEcs, definition_arn};
 use crate::support::flow::Flow;
@@ -330,4 +330,64 @@ pipeline release {
         told(&flow, &run).0,
         "deploy.web failed: rule nightly starts several tasks: name one by `target=`: report, other"
     );
+}
+
+/// Article four's base: what Terraform keeps in a bucket.
+#[tokio::test(start_paused = true)]
+async fn the_base_is_an_object_of_a_bucket() {
+    let text = pipeline("task-definition s3=\"s3://bases/web task.json\"");
+    let address = "s3://bases/web task.json";
+    let base = json!({
+        "networkMode": "bridge",
+        "teleportation": {"enabled": [], "to": null},
+        "containerDefinitions": [
+            {"name": "web", "image": "whatever", "essential": true, "levitation": [null],
+             "portMappings": [{"containerPort": 80, "hostPort": 0, "protocol": "tcp"}],
+             "environment": [{"name": "FROM", "value": "the=bucket"}]},
+        ],
+    });
+    let (flow, fake) = with_objects(&text, &[(address, base.to_string().into_bytes())]);
+    let run = flow.run("release").await;
+    let (line, log) = told(&flow, &run);
+    assert_eq!(line, "deploy.web succeeded", "{log}");
+    {
+        let state = fake.state();
+        let [_, after] = state.families["web"].as_slice() else {
+            panic!("two revisions of the family that runs");
+        };
+        assert_eq!(after["teleportation"], base["teleportation"]);
+        let web = &after["containerDefinitions"][0];
+        assert_eq!(web["levitation"], json!([null]));
+        assert_eq!(
+            web["environment"],
+            json!([{"name": "FROM", "value": "the=bucket"}])
+        );
+        let image = web["image"].as_str().expect("an image");
+        assert!(image.starts_with("localhost:5000/app@sha256:"), "{image}");
+    }
+    let again = flow.run("release").await;
+    assert_eq!(told(&flow, &again).0, "deploy.web up-to-date");
+
+    for (object, says) in [
+        (None, "s3://bases/web task.json is not there"),
+        (Some(b"\xff\xfe".to_vec()), "is no UTF-8 text"),
+        (Some(b"{\"family\":".to_vec()), "s3://bases/web task.json"),
+        (Some(vec![b' '; 2 << 20]), "is larger than 1.0 MiB"),
+    ] {
+        let objects = object.map(|bytes| (address, bytes));
+        let (flow, fake) = with_objects(&text, objects.as_slice());
+        let run = flow.run("release").await;
+        let (line, log) = told(&flow, &run);
+        assert!(line.starts_with("deploy.web failed: "), "{line}");
+        assert!(
+            format!("{line}{log}").contains(says),
+            "{says}: {line} {log}"
+        );
+        assert!(fake.changes().is_empty(), "{says}: {:?}", fake.changes());
+    }
+    let nonsense = pipeline("task-definition s3=\"bases/web.json\"");
+    let (flow, _) = with_objects(&nonsense, &[]);
+    let run = flow.run("release").await;
+    let (line, _) = told(&flow, &run);
+    assert!(line.contains("write s3://BUCKET/KEY"), "{line}");
 }

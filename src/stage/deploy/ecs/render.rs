@@ -6,12 +6,15 @@ use super::Ecs;
 use super::spec::{Base, Strategy};
 use crate::formats::task_definition::{ContainerChange, FieldChange, TaskDefinition};
 use crate::ports::Readers;
-use crate::ports::cloud::{Account, CloudError};
+use crate::ports::cloud::{Account, CloudError, ObjectPlace};
 use crate::ports::services::{
     CapacityProvider, Controller, Deployment, DeploymentState, Place, Revision, Schedule,
     ScheduledTask, ServiceChange, ServiceState, short_revision,
 };
 use crate::stage::{Failure, Missing, Values};
+
+/// Largest base that is read from a bucket, in bytes: many times what ECS takes.
+const LARGEST_BASE: u64 = 1 << 20;
 
 /// What should run, with everything resolved.
 pub(super) struct Wanted {
@@ -374,8 +377,14 @@ fn no_cluster(error: CloudError, cluster: &str) -> Failure {
     }
 }
 
-async fn object(_readers: &Readers, _account: &Account, address: &str) -> Result<String, Failure> {
-    Err(Failure::errored(format!("{address} is not read yet")))
+/// The text of a base that is kept in a bucket.
+async fn object(readers: &Readers, account: &Account, address: &str) -> Result<String, Failure> {
+    let place: ObjectPlace = address.parse().map_err(Failure::failed)?;
+    let bytes = readers.cloud.object(account, &place, LARGEST_BASE).await?;
+    let bytes = bytes.ok_or_else(|| {
+        Failure::failed(format!("{place} is not there: the bucket has no such key"))
+    })?;
+    String::from_utf8(bytes).map_err(|_| Failure::failed(format!("{place} is no UTF-8 text")))
 }
 
 async fn optional(
