@@ -16,4 +16,6 @@ pub use ids::{Digest, DigestError, RunId, RunIdError, StageId};
 pub use mask::{LateSecrets, MaskStream, Masks};
 pub use secret::{Secret, Text};
 pub use source::{Source, Span, Spanned};
-pub use time::{Timestamp, human_bytes, human_duration, parse_duration, parse_size};
+pub use time::{
+    Timestamp, human_bytes, human_count, human_duration, human_number, parse_duration, parse_size,
+};

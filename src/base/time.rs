@@ -110,6 +110,25 @@ pub fn human_bytes(bytes: u64) -> String {
     }
 }
 
+/// A number with separators: `10,000`.
+pub fn human_number(value: usize) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number with its noun: `1 stage`, `2 stages`.
+pub fn human_count(value: usize, noun: &str) -> String {
+    let plural = if value == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", human_number(value))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,5 +153,13 @@ mod tests {
     #[test]
     fn timestamps_print_as_rfc3339() {
         assert_eq!(Timestamp(0).rfc3339(), "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(human_number(999), "999");
+        assert_eq!(human_number(1_234_567), "1,234,567");
+        assert_eq!(human_count(1, "stage"), "1 stage");
+        assert_eq!(human_count(10_000, "stage"), "10,000 stages");
     }
 }

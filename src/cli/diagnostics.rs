@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use self::snippet::Snippets;
-use crate::base::{Applicability, Diagnostic, Severity, Source, Span};
+use crate::base::{Applicability, Diagnostic, Severity, Source, Span, human_count, human_number};
 use crate::report::{Style, Tone, text};
 
 /// Diagnostics shown with excerpts at most; nobody reads more of them.
@@ -74,14 +74,14 @@ fn total(diagnostics: &[Diagnostic], display: &Display) -> String {
                 Severity::Info => "note",
                 other => other.as_str(),
             };
-            let text = text::count(count, noun);
+            let text = human_count(count, noun);
             parts.push(display.style.paint(tone(severity), &text).into_owned());
         }
     }
     if parts.is_empty() {
         parts.push(display.style.paint(Tone::Good, "no problems").into_owned());
     }
-    let files = text::count(display.files, "file");
+    let files = human_count(display.files, "file");
     format!("{} in {files}", parts.join(", "))
 }
 
@@ -99,7 +99,7 @@ fn full(out: &mut dyn Write, sorted: &[&Diagnostic], display: &Display) -> io::R
         writeln!(out, "{}", snippets.draw(diagnostic))?;
     }
     if let Some(rest) = sorted.len().checked_sub(MAX_FULL).filter(|rest| *rest > 0) {
-        let rest = text::number(rest);
+        let rest = human_number(rest);
         writeln!(
             out,
             "and {rest} more; `--format concise` lists all of them\n"

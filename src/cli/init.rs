@@ -6,6 +6,7 @@ mod find;
 use std::fmt::Write as _;
 
 use self::find::{Images, Manifest, Suite, images, manifest, suites};
+use crate::base::human_count;
 use crate::report::text;
 
 /// Images written at most; a repository with more is better served by its own hand.
@@ -94,7 +95,7 @@ fn release(files: &[String], found: &Images, host: Option<&Host>, branch: &str) 
         let _ = writeln!(
             page,
             "    // {} found; add them likewise.",
-            text::count(found.list.len() - shown.len(), "more Dockerfile")
+            human_count(found.list.len() - shown.len(), "more Dockerfile")
         );
     }
     let first = names[0];

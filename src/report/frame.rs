@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::style::{Style, Tone};
 use super::text;
 use super::tree::{Class, Expected, Live, RunView, Step, Tree};
-use crate::base::{Timestamp, human_bytes, human_duration};
+use crate::base::{Timestamp, human_bytes, human_count, human_duration, human_number};
 use crate::event::{Outcome, StageState};
 
 /// Lines of a failing stage's log shown below it.
@@ -48,7 +48,7 @@ impl Canvas<'_> {
                 &format!(
                     "{} {} before",
                     self.style.ellipsis(),
-                    text::count(hidden, "run")
+                    human_count(hidden, "run")
                 ),
             );
             lines.push(line.text);
@@ -263,7 +263,7 @@ impl Canvas<'_> {
                     Class::Ended(outcome) => (outcome.as_str(), self.style.tone(outcome)),
                 };
                 line.push(Tone::Dim, between);
-                line.push(tone, &format!("{} {word}", text::number(count)));
+                line.push(tone, &format!("{} {word}", human_number(count)));
                 between = ", ";
             }
         }

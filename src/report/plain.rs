@@ -13,7 +13,7 @@ use super::json::unfinished;
 use super::sink::Sink;
 use super::style::{Style, Tone};
 use super::{Now, Reporter, Signal, text};
-use crate::base::{RunId, StageId, Timestamp, human_bytes, human_duration};
+use crate::base::{RunId, StageId, Timestamp, human_bytes, human_count, human_duration};
 use crate::event::{Event, Outcome, Recorded, RunCreated};
 
 /// A line longer than this is split.
@@ -225,7 +225,7 @@ impl Plain {
         if created.simulated {
             line.push_str(", simulated");
         }
-        line.push_str(&format!(": {}", text::count(created.stages.len(), "stage")));
+        line.push_str(&format!(": {}", human_count(created.stages.len(), "stage")));
         if let Some(upstream) = created.follows() {
             line.push_str(&format!(", chained from run {}", upstream.run));
         }

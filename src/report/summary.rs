@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use super::style::{Style, Tone};
 use super::{RunReport, critical_path, text};
-use crate::base::{RunId, Timestamp, human_duration};
+use crate::base::{RunId, Timestamp, human_count, human_duration, human_number};
 use crate::event::{Outcome, StageState};
 
 /// Runs with more stages than this list only what did not succeed.
@@ -178,7 +178,7 @@ impl Summary {
         if !rest.is_empty() {
             let rest: Vec<String> = rest
                 .iter()
-                .map(|(word, count)| format!("{} {word}", text::number(*count)))
+                .map(|(word, count)| format!("{} {word}", human_number(*count)))
                 .collect();
             let line = format!("{} and {}", self.style.ellipsis(), rest.join(", "));
             page.push_str(&format!("  {}\n", self.style.paint(Tone::Dim, &line)));
@@ -306,7 +306,7 @@ impl Summary {
             .checked_sub(WARNINGS)
             .filter(|more| *more > 0)
         {
-            page.push_str(&format!("  and {}\n", text::count(more, "more warning")));
+            page.push_str(&format!("  and {}\n", human_count(more, "more warning")));
         }
     }
 
@@ -314,12 +314,12 @@ impl Summary {
         let counts: Vec<String> = counts(run)
             .into_iter()
             .map(|(word, outcome, count)| {
-                let text = format!("{} {word}", text::number(count));
+                let text = format!("{} {word}", human_number(count));
                 let tone = outcome.map_or(Tone::Plain, |outcome| self.style.tone(outcome));
                 self.style.paint(tone, &text).into_owned()
             })
             .collect();
-        let stages = text::count(run.state.stages().len(), "stage");
+        let stages = human_count(run.state.stages().len(), "stage");
         page.push_str(&format!("  {stages}"));
         if !counts.is_empty() {
             page.push_str(&format!(": {}", counts.join(", ")));

@@ -45,25 +45,6 @@ pub fn pad_left(text: &str, columns: usize) -> String {
     format!("{:fill$}{text}", "")
 }
 
-/// A number with separators: `10,000`.
-pub fn number(value: usize) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A number with its noun: `1 stage`, `2 stages`.
-pub fn count(value: usize, noun: &str) -> String {
-    let plural = if value == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", number(value))
-}
-
 /// One line of text from outside, made safe to show: no escape sequences, no control characters,
 /// tabs as blanks, nothing that changes the direction of reading.
 pub fn clean(text: &str) -> Cow<'_, str> {
@@ -267,14 +248,6 @@ mod tests {
                 bytes.pop();
             }
         }
-    }
-
-    #[test]
-    fn numbers() {
-        assert_eq!(number(999), "999");
-        assert_eq!(number(1_234_567), "1,234,567");
-        assert_eq!(count(1, "stage"), "1 stage");
-        assert_eq!(count(10_000, "stage"), "10,000 stages");
     }
 
     #[test]

@@ -427,8 +427,8 @@ impl Judgement<'_> {
             return Verdict::Failed(message);
         }
         let mut note = format!(
-            "nothing at or above the gate in {} packages",
-            report.packages
+            "nothing at or above the gate in {}",
+            report.packages_in_words()
         );
         let counts = [
             (Why::Unfixed, "unfixed"),

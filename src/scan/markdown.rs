@@ -4,6 +4,7 @@
 use super::gate::{Judgement, Verdict};
 use super::group::groups;
 use super::{Rating, Report};
+use crate::base::human_count;
 
 /// Packages and lines listed at most; job pages refuse very long texts.
 const ROWS: usize = 100;
@@ -27,10 +28,10 @@ pub fn section(title: &str, report: &Report, judgement: &Judgement<'_>) -> Strin
         .map(|rating| format!("{} {}", report.count(rating), rating.word()))
         .collect();
     text.push_str(&format!(
-        "{}: {} packages, {} findings ({}).\n",
+        "{}: {}, {} ({}).\n",
         escape(&report.tool.name),
-        report.packages,
-        report.findings.len(),
+        report.packages_in_words(),
+        human_count(report.findings.len(), "finding"),
         counts.join(", ")
     ));
     let groups = groups(&judgement.against);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gate::Judged;
 use super::package::{Distro, Location, PackageKind, Uncovered};
-use crate::base::Timestamp;
+use crate::base::{Timestamp, human_count};
 
 /// How bad a finding is.
 #[derive(
@@ -334,6 +334,14 @@ impl Report {
             remarks: Vec::new(),
             judged: None,
         }
+    }
+
+    /// How many packages were looked at, in words.
+    pub(super) fn packages_in_words(&self) -> String {
+        human_count(
+            usize::try_from(self.packages).unwrap_or(usize::MAX),
+            "package",
+        )
     }
 
     /// Number of findings of a rating.

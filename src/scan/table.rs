@@ -5,6 +5,7 @@
 use super::gate::{Judgement, Why};
 use super::group::{Group, groups};
 use super::{Finding, Rating, Report, Status};
+use crate::base::human_count;
 
 /// Packages listed at most.
 const PACKAGES: usize = 100;
@@ -86,9 +87,9 @@ fn head(report: &Report) -> String {
         .map(|(rating, count)| format!("{count} {}", rating.word()))
         .collect();
     text.push_str(&format!(
-        ": {} packages, {} findings ({})\n",
-        report.packages,
-        report.findings.len(),
+        ": {}, {} ({})\n",
+        report.packages_in_words(),
+        human_count(report.findings.len(), "finding"),
         counts.join(", ")
     ));
     text

@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::delivery::{Answer, Delivery};
+use crate::support::delivery::{Answer, Delivery, docker};
 use crate::support::fake_ecs::Beat::{Completes, Runs};
 use crate::support::fake_ecs::FakeEcs;
 use crate::support::faulty::{Faulty, Reply};
@@ -185,6 +185,19 @@ impl Stand {
     fn newest(&self, family: &str) -> Value {
         let state = self.fake.state();
         state.families[family].last().expect("a revision").clone()
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        let ours = format!("{}/", self.images.address());
+        let listed = docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+        for name in listed.lines().filter(|name| name.starts_with(&ours)) {
+            // Another test may have taken it away by its id.
+            let _ = std::process::Command::new("docker")
+                .args(["rmi", "-f", name])
+                .output();
+        }
     }
 }
 
