@@ -151,7 +151,7 @@ fn an_image_is_scanned_without_a_pipeline() {
         delivery.pipewright(&args).expect(code)
     };
     scan(&["--fail-on", "medium"], 1).says("take 1.26.17");
-    scan(&["--fail-on", "high"], 0).says("nothing at or above the gate in 1 packages");
+    scan(&["--fail-on", "high"], 0).says("nothing at or above the gate in 1 package");
     scan(&["--fail-on", "medium", "--ignore", "CVE-2023-43804"], 0);
     let vex = delivery.dir().join("vex.json");
     let text = r#"{"@context": "https://openvex.dev/ns/v0.2.0", "statements": [{
