@@ -1,8 +1,8 @@
-//! AWS: one [`Aws`] for each account a pipeline declares, made when it is first needed and shared
+//! AWS: one `Aws` for each account a pipeline declares, made when it is first needed and shared
 //! by all stages of the process. `check` and `--version` never come here.
 //!
-//! Typed clients of the SDK serve ECR and STS; everything else goes through [`call`], which sends
-//! JSON as it is, and [`s3`].
+//! Typed clients of the SDK serve ECR and STS; everything else goes through `call`, which sends
+//! JSON as it is, and `s3`.
 
 mod call;
 mod connector;
