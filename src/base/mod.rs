@@ -4,6 +4,7 @@
 
 mod commit;
 mod diagnostic;
+pub mod harmless;
 mod ids;
 mod mask;
 mod secret;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::summary::{Summary, counts, listed, next_commands, outputs, reason_lines, took, word};
 use super::{RunReport, critical_path};
+use crate::base::harmless::escape_markdown as escape;
 use crate::base::human_duration;
 
 /// Stages listed at most; job pages refuse very long texts.
@@ -108,27 +109,6 @@ fn section(out: &mut dyn Write, run: &RunReport<'_>, look: &Summary) -> io::Resu
         writeln!(out, "\nThen {} run `{}`.", escape(pipeline), next.short())?;
     }
     Ok(())
-}
-
-/// Text that Markdown and HTML take literally: nothing from outside becomes a link, a mention, a
-/// picture or a new cell.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in super::text::one_line(text).chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '@' => escaped.push_str("&#64;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' | '!' | '$' => {
-                escaped.push('\\');
-                escaped.push(c);
-            }
-            c => escaped.push(c),
-        }
-    }
-    // An address is no link if its scheme is broken up.
-    escaped.replace("://", ":&#47;&#47;")
 }
 
 fn code(text: &str) -> String {

@@ -4,6 +4,7 @@
 use super::gate::{Judgement, Verdict};
 use super::group::groups;
 use super::{Rating, Report};
+use crate::base::harmless::escape_markdown as escape;
 use crate::base::human_count;
 
 /// Packages and lines listed at most; job pages refuse very long texts.
@@ -91,27 +92,6 @@ pub fn section(title: &str, report: &Report, judgement: &Judgement<'_>) -> Strin
     text
 }
 
-/// Text that Markdown and HTML take literally, on one line.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            c if c.is_control() => escaped.push(' '),
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '@' => escaped.push_str("&#64;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' | '!' | '$' => {
-                escaped.push('\\');
-                escaped.push(c);
-            }
-            c => escaped.push(c),
-        }
-    }
-    // An address is no link if its scheme is broken up.
-    escaped.replace("://", ":&#47;&#47;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,7 +103,7 @@ mod tests {
     #[test]
     fn nothing_found_becomes_markup() {
         let mut evil = Finding::new("CVE-1", "@team/[x](http://evil)", "1|2", Rating::High);
-        evil.fixed = Some("2<img>".to_owned());
+        evil.fixed = Some("2\u{202e}<img>".to_owned());
         let report = Report {
             findings: vec![evil, Finding::new("CVE-2", "low", "1", Rating::Low)],
             packages: 3,
