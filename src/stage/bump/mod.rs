@@ -2,130 +2,26 @@
 //! the way.
 
 mod edits;
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod spec;
+mod write;
 
 use async_trait::async_trait;
 
-use edits::{Edit, Edits, apply, paths, short_commit};
+pub use spec::KIND;
 
-use super::push::backoff;
+use edits::{Edits, apply, paths, short_commit};
+use spec::File;
+use write::pushed;
+
 use super::{
-    CheckContext, Done, Failure, Forecast, Kind, Lowering, Missing, PlanContext, Stage,
-    StageContext, Values, Verdict,
+    CheckContext, Done, Failure, Forecast, Missing, PlanContext, Stage, StageContext, Values,
+    Verdict,
 };
 use crate::base::{Diagnostic, Source, Spanned};
 use crate::decl::{self, Repo};
 use crate::formats::yaml;
 use crate::lang::Template;
-use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
-use crate::ports::Retry;
-use crate::ports::vcs::{NewCommit, PushOutcome, Remote, VcsError};
-use crate::stage_children;
-
-const OPTIONAL: NodeSpec = NodeSpec::new(
-    "optional",
-    "Leave the edit out if the image it needs was skipped.",
-);
-const CREATE: NodeSpec = NodeSpec::new("create", "Add the key if it is missing.");
-const SET: NodeSpec = NodeSpec {
-    args: Args::fixed(&[
-        ArgSpec::new("path", Type::Text),
-        ArgSpec::new("value", Type::Text),
-    ]),
-    many: true,
-    children: &[&OPTIONAL, &CREATE],
-    ..NodeSpec::new(
-        "set",
-        "Sets the value at a path: `.front.imageTag`, `.containers[0].image`, `.containers[name=app].image`.",
-    )
-};
-const FILE: NodeSpec = NodeSpec {
-    args: Args::one(Type::Path, "file"),
-    many: true,
-    children: &[&SET],
-    ..NodeSpec::new(
-        "file",
-        "A YAML file of the repository to edit. Everything but the values set stays byte for byte.",
-    )
-};
-const COMMIT: NodeSpec = NodeSpec::field("commit", Type::Text, "Commit message.");
-const CREATE_FLAG: NodeSpec = NodeSpec::new("create", "Add entries that are missing.");
-const IMAGE_ENTRY: NodeSpec = NodeSpec {
-    args: Args::some(Type::Decl("image"), "image"),
-    many: true,
-    children: &[&CREATE_FLAG, &OPTIONAL],
-    ..NodeSpec::new("image", "Images whose entries follow.")
-};
-const KUSTOMIZE: NodeSpec = NodeSpec {
-    args: Args::one(Type::Path, "directory"),
-    many: true,
-    children: &[&IMAGE_ENTRY],
-    ..NodeSpec::new("kustomize", "A kustomization whose `images:` follow.")
-};
-const LABEL: NodeSpec = NodeSpec {
-    args: Args::some(Type::Text, "label"),
-    ..NodeSpec::new("label", "Labels of the pull request.")
-};
-const REVIEWER: NodeSpec = NodeSpec {
-    args: Args::some(Type::Text, "reviewer"),
-    ..NodeSpec::new("reviewer", "Reviewers to ask.")
-};
-const WAIT: NodeSpec = NodeSpec::field(
-    "wait",
-    Type::OneOf(&["merged", "checks"]),
-    "Wait until it is merged, or its checks passed.",
-);
-const TITLE: NodeSpec = NodeSpec::field(
-    "title",
-    Type::Text,
-    "Title; the first line of the commit message if absent.",
-);
-const AUTO_MERGE: NodeSpec = NodeSpec::new(
-    "auto-merge",
-    "Have the forge merge it once its checks pass.",
-);
-const PULL_REQUEST: NodeSpec = NodeSpec {
-    args: Args::one(Type::Text, "branch"),
-    children: &[&TITLE, &LABEL, &REVIEWER, &AUTO_MERGE, &WAIT],
-    ..NodeSpec::new(
-        "pull-request",
-        "Commit to a branch of this name and open or update a pull request.",
-    )
-};
-const ALLOW_DOWNGRADE: NodeSpec = NodeSpec::new(
-    "allow-downgrade",
-    "Allow to write an older version than is there.",
-);
-
-/// The kind.
-pub const KIND: Kind = Kind {
-    spec: &NodeSpec {
-        args: Args::some(Type::Name, "name"),
-        many: true,
-        props: &[PropSpec::required(
-            "repo",
-            Type::Decl("repo"),
-            "repository to write to",
-        )],
-        children: stage_children![&FILE, &KUSTOMIZE, &COMMIT, &PULL_REQUEST, &ALLOW_DOWNGRADE],
-        ..NodeSpec::new(
-            "bump",
-            "Edits manifests in a git repository and commits them. No change, no commit.",
-        )
-    },
-    effect: true,
-    outputs: &[
-        ("commit", "the commit that holds the values"),
-        ("changed", "`true` if a commit was made"),
-        ("pull-request", "address of the pull request"),
-    ],
-    lower,
-};
-
-/// How often somebody else may be faster before we give up.
-const RACES: u32 = 10;
+use crate::ports::vcs::Remote;
 
 #[derive(Debug)]
 struct Bump {
@@ -138,83 +34,6 @@ struct Bump {
     later: Vec<&'static str>,
     /// Templates of those fields, so that they are checked all the same.
     later_templates: Vec<Template>,
-}
-
-#[derive(Debug)]
-struct File {
-    path: Template,
-    edits: Vec<EditSpec>,
-}
-
-#[derive(Debug)]
-struct EditSpec {
-    path: Template,
-    value: Template,
-    optional: bool,
-    create: bool,
-}
-
-fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
-    let node = cx.node;
-    let repo = node.prop("repo").and_then(|value| cx.name(value));
-    let repo = repo.unwrap_or_else(|| Spanned::new(String::new(), node.head()));
-    let files: Vec<File> = node
-        .children_named("file")
-        .filter_map(|file| {
-            let edits = file
-                .children_named("set")
-                .filter_map(|set| match set.args.as_slice() {
-                    [path, value] => Some(EditSpec {
-                        path: cx.template(path),
-                        value: cx.template(value),
-                        optional: set.flag("optional"),
-                        create: set.flag("create"),
-                    }),
-                    _ => None,
-                })
-                .collect();
-            Some(File {
-                path: cx.template(file.args.first()?),
-                edits,
-            })
-        })
-        .collect();
-    let later: Vec<&'static str> = ["kustomize", "pull-request", "allow-downgrade"]
-        .into_iter()
-        .filter(|name| node.flag(name))
-        .collect();
-    let later_templates = ["kustomize", "pull-request"]
-        .into_iter()
-        .flat_map(|name| node.children_named(name))
-        .flat_map(|child| {
-            child
-                .args
-                .iter()
-                .chain(child.children.iter().flat_map(|grand| &grand.args))
-        })
-        .map(|value| cx.template(value))
-        .collect();
-    if files.is_empty() && !node.flag("kustomize") {
-        cx.error(
-            "PW0017",
-            "`bump` edits nothing",
-            node.head(),
-            "add `file \"values.yaml\" { set \".path\" \"value\" }`",
-        );
-    }
-    Arc::new(Bump {
-        declared: cx
-            .decls
-            .repos
-            .get(&repo.value)
-            .map(|decl| decl.value.clone()),
-        repo,
-        source: node.source.clone(),
-        files,
-        message: cx.child_template(node, "commit"),
-        later,
-        later_templates,
-    })
 }
 
 impl Bump {
@@ -384,142 +203,4 @@ impl Stage for Bump {
         }
         Ok(Some(pushed(&remote, commit)))
     }
-}
-
-fn pushed(remote: &Remote, commit: &str) -> Done {
-    Done::succeeded(format!(
-        "pushed {} to {}",
-        short_commit(commit),
-        remote.branch
-    ))
-    .output("commit", commit)
-    .output("changed", "true")
-}
-
-impl Bump {
-    async fn write(
-        &self,
-        cx: &StageContext<'_>,
-        remote: &Remote,
-        edits: &[Edit],
-        identity: (String, String),
-        message: String,
-    ) -> Result<Done, Failure> {
-        let vcs = &cx.world.vcs;
-        let paths = paths(edits);
-        // A token that ends up in the journal would stay there; addresses have none (checked).
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let attempt = async {
-                let snapshot = vcs.snapshot(remote, &paths).await?;
-                let edited = match apply(edits, &snapshot) {
-                    Ok(edited) => edited,
-                    Err(failure) => return Ok(Attempt::Failed(failure)),
-                };
-                if edited.files.is_empty() {
-                    return Ok(Attempt::UpToDate(snapshot.commit));
-                }
-                let commit = NewCommit {
-                    parent: snapshot.commit,
-                    files: edited.files,
-                    identity: identity.clone(),
-                    message: message.clone(),
-                    time: cx.values.commit.time,
-                };
-                let commit = vcs.commit(remote, &commit).await?;
-                Ok::<_, VcsError>(Attempt::Commit(commit, edited.lines))
-            };
-            let (commit, lines) = match attempt.await {
-                Ok(Attempt::Failed(failure)) => return Err(failure),
-                Ok(Attempt::UpToDate(commit)) => {
-                    return Ok(Done::up_to_date(format!(
-                        "{} has these values at {}",
-                        remote.branch,
-                        short_commit(&commit)
-                    ))
-                    .output("commit", commit)
-                    .output("changed", "false"));
-                }
-                Ok(Attempt::Commit(commit, lines)) => (commit, lines),
-                Err(error) => {
-                    self.again(cx, tries, error).await?;
-                    continue;
-                }
-            };
-            if cx.cancel.is_cancelled() {
-                return Err(Failure::cancelled("cancelled: nothing was pushed"));
-            }
-            let detail = BTreeMap::from([
-                ("commit".to_owned(), commit.clone()),
-                ("branch".to_owned(), remote.branch.clone()),
-                ("url".to_owned(), remote.url.clone()),
-            ]);
-            cx.effects.intend(KEY, detail.clone()).await?;
-            match vcs.push(remote, &commit).await {
-                Ok(PushOutcome::Pushed) => {
-                    for line in lines {
-                        cx.say(line);
-                    }
-                    cx.effects.done(KEY, detail).await?;
-                    return Ok(pushed(remote, &commit));
-                }
-                Ok(PushOutcome::Raced) => {
-                    if tries >= RACES {
-                        return Err(Failure::errored(format!(
-                            "somebody else was faster {RACES} times in a row on {} of {}; nothing was written",
-                            remote.branch, remote.url
-                        )));
-                    }
-                    cx.say(format!(
-                        "{} moved under us; editing the new tip",
-                        remote.branch
-                    ));
-                    self.wait(cx, backoff(tries.min(3), cx.world.readers.clock.random()))
-                        .await?;
-                }
-                Err(error) => {
-                    // The answer may have been lost on the way back although the push arrived.
-                    if let Ok(true) = vcs.contains(remote, &commit).await {
-                        cx.effects.done(KEY, detail).await?;
-                        return Ok(pushed(remote, &commit));
-                    }
-                    self.again(cx, tries, error).await?;
-                }
-            }
-        }
-    }
-
-    /// Waits before the next try, or gives up.
-    async fn again(
-        &self,
-        cx: &StageContext<'_>,
-        tries: u32,
-        error: VcsError,
-    ) -> Result<(), Failure> {
-        match error.retry() {
-            Retry::After(wait) if tries < RACES => {
-                cx.say(format!("{error}; trying again"));
-                self.wait(
-                    cx,
-                    wait.unwrap_or_else(|| backoff(tries, cx.world.readers.clock.random())),
-                )
-                .await
-            }
-            _ => Err(error.into()),
-        }
-    }
-
-    async fn wait(&self, cx: &StageContext<'_>, time: std::time::Duration) -> Result<(), Failure> {
-        tokio::select! {
-            () = tokio::time::sleep(time) => Ok(()),
-            () = cx.cancel.cancelled() => Err(Failure::cancelled("cancelled: nothing was pushed")),
-        }
-    }
-}
-
-enum Attempt {
-    UpToDate(String),
-    Commit(String, Vec<String>),
-    Failed(Failure),
 }
