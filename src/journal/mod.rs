@@ -16,7 +16,7 @@ mod writer;
 
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use self::error::JournalError;
@@ -46,6 +46,8 @@ struct Shared {
     failure: OnceLock<JournalError>,
     /// The ring is shared by all subscribers; a slow one loses its place, not our memory.
     ring: broadcast::WeakSender<Arc<Recorded>>,
+    /// Told when somebody waits for what was sent.
+    urgent: Notify,
 }
 
 /// The journal's task. Ends when every [`Journal`] is dropped and all is written.
@@ -71,6 +73,7 @@ impl Journal {
             store: Arc::clone(&store) as Arc<dyn StoreReader>,
             failure: OnceLock::new(),
             ring: ring.downgrade(),
+            urgent: Notify::new(),
         });
         let writer = Writer::new(store, inbox, ring, Arc::clone(&shared));
         let task = JournalTask(tokio::spawn(writer.run()));
@@ -136,8 +139,12 @@ impl Journal {
             changes,
             done,
         };
+        let is_waited_for = message.done.is_some();
         // If the task is gone, dropping `done` tells those who wait.
         let _ = self.queue.send(message);
+        if is_waited_for {
+            self.shared.urgent.notify_one();
+        }
     }
 
     fn now(&self) -> Timestamp {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::{JournalError, Shared};
 use crate::base::{RunId, Timestamp};
@@ -89,14 +89,20 @@ impl Writer {
         }
     }
 
-    /// Takes in what comes until a moment, or until somebody waits for the commit.
+    /// Takes in what comes until a moment, or until somebody waits for the commit. Sleeps until
+    /// then: being woken for every event of a run of thousands of short stages would cost it more
+    /// than writing them.
     async fn gather(&mut self, batch: &mut Vec<Message>, until: Instant) {
-        let mut seen = 0;
-        while batch.len() < BATCH && batch[seen..].iter().all(|message| message.done.is_none()) {
-            seen = batch.len();
-            let more = self.inbox.recv_many(batch, BATCH - seen);
-            if !matches!(timeout_at(until, more).await, Ok(1..)) {
+        loop {
+            let room = BATCH.saturating_sub(batch.len());
+            batch.extend(std::iter::from_fn(|| self.inbox.try_recv().ok()).take(room));
+            let waited_for = batch.iter().any(|message| message.done.is_some());
+            if waited_for || batch.len() >= BATCH || Instant::now() >= until {
                 return;
+            }
+            tokio::select! {
+                () = self.shared.urgent.notified() => {}
+                () = sleep_until(until) => {}
             }
         }
     }

@@ -17,6 +17,7 @@ mod push;
 mod refresh;
 mod remote;
 mod spares;
+mod stamps;
 mod transport;
 mod trees;
 mod watch;

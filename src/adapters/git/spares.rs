@@ -4,10 +4,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::refresh::is_light;
+use super::stamps::Stamps;
 
 /// How many copies of one tree wait in a run; more than that never run at once on one machine.
 const MAX_IDLE: usize = 64;
@@ -22,13 +22,28 @@ type Of = Option<PathBuf>;
 #[derive(Default)]
 pub(super) struct Spares {
     state: Mutex<State>,
-    next: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
-    used: HashMap<PathBuf, Of>,
-    idle: HashMap<PathBuf, Vec<(Of, PathBuf)>>,
+    used: HashMap<PathBuf, Kind>,
+    idle: HashMap<PathBuf, Vec<Spare>>,
+}
+
+/// What is known of a copy in use.
+struct Kind {
+    of: Of,
+    /// How it was when it was lent, if that can be told cheaply.
+    stamps: Option<Arc<Stamps>>,
+}
+
+/// A copy that waits.
+pub(super) struct Spare {
+    of: Of,
+    /// Where it is: still at the place of the stage that had it.
+    pub(super) path: PathBuf,
+    /// Its stamps, if nothing in it has changed.
+    pub(super) unchanged: Option<Arc<Stamps>>,
 }
 
 impl Spares {
@@ -40,48 +55,62 @@ impl Spares {
     pub(super) fn has(&self, run_dir: &Path, of: Option<&Path>) -> bool {
         self.with(|state| {
             let idle = state.idle.get(run_dir);
-            idle.is_some_and(|idle| idle.iter().any(|(kind, _)| kind.as_deref() == of))
+            idle.is_some_and(|idle| idle.iter().any(|spare| spare.of.as_deref() == of))
         })
     }
 
-    /// Takes a waiting copy of a run.
-    pub(super) fn take(&self, run_dir: &Path, of: Option<&Path>) -> Option<PathBuf> {
+    /// Takes a waiting copy of a run for a place: the one that is there already, or else any.
+    pub(super) fn take(&self, run_dir: &Path, place: &Path, of: Option<&Path>) -> Option<Spare> {
         self.with(|state| {
             let idle = state.idle.get_mut(run_dir)?;
-            let at = idle.iter().position(|(kind, _)| kind.as_deref() == of)?;
-            Some(idle.swap_remove(at).1)
+            let fits = |spare: &Spare| spare.of.as_deref() == of;
+            let there = idle.iter().position(|spare| spare.path == place);
+            let at = match there {
+                Some(at) if fits(&idle[at]) => at,
+                // Whoever makes the new one clears its place.
+                Some(at) => {
+                    idle.swap_remove(at);
+                    return None;
+                }
+                None => idle.iter().position(fits)?,
+            };
+            Some(idle.swap_remove(at))
         })
     }
 
-    /// Notes what a copy in use is a copy of.
-    pub(super) fn lend(&self, path: &Path, of: Option<&Path>) {
+    /// Notes what a copy in use is a copy of, and how it is.
+    pub(super) fn lend(&self, path: &Path, of: Option<&Path>, stamps: Option<Arc<Stamps>>) {
         let of = of.map(Path::to_owned);
-        self.with(|state| state.used.insert(path.to_owned(), of));
+        self.with(|state| state.used.insert(path.to_owned(), Kind { of, stamps }));
     }
 
-    /// Puts a copy aside for later use; false if it is better removed.
+    /// Keeps a copy for later use, where it is; false if it is better removed.
     pub(super) fn keep(&self, path: &Path) -> bool {
-        let (Some(of), Some(run_dir)) = (self.with(|state| state.used.remove(path)), path.parent())
+        let (Some(kind), Some(run_dir)) =
+            (self.with(|state| state.used.remove(path)), path.parent())
         else {
             return false;
         };
         let waiting = self.with(|state| {
             let idle = state.idle.get(run_dir);
             idle.map_or(0, |idle| {
-                idle.iter().filter(|(kind, _)| *kind == of).count()
+                idle.iter().filter(|spare| spare.of == kind.of).count()
             })
         });
-        if waiting >= MAX_IDLE || !is_light(path, MAX_ENTRIES, MAX_BYTES) {
+        if waiting >= MAX_IDLE {
             return false;
         }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        // No stage's directory starts with a dot.
-        let spare = run_dir.join(format!(".spare-{}-{number}", std::process::id()));
-        if std::fs::rename(path, &spare).is_err() {
+        let unchanged = kind.stamps.filter(|stamps| stamps.hold(path));
+        if unchanged.is_none() && !is_light(path, MAX_ENTRIES, MAX_BYTES) {
             return false;
         }
-        let run_dir = run_dir.to_owned();
-        self.with(|state| state.idle.entry(run_dir).or_default().push((of, spare)));
+        let (of, path, run_dir) = (kind.of, path.to_owned(), run_dir.to_owned());
+        let spare = Spare {
+            of,
+            path,
+            unchanged,
+        };
+        self.with(|state| state.idle.entry(run_dir).or_default().push(spare));
         true
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use super::files::{self, broken, refused};
 use super::forget::touch;
 use super::refresh::refresh;
 use super::spares::Spares;
+use super::stamps::Stamps;
 use super::trees::Trees;
 use super::{artifacts, facts};
 use crate::base::Commit;
@@ -41,25 +42,39 @@ struct Inner {
 /// Longest time that work on files may hold up the tasks of a thread.
 const BRIEF: Duration = Duration::from_micros(300);
 
-/// Tells whether a kind of work took only a moment when it was last done. Such work is done where it
-/// is asked for, because handing it to another thread and back costs as much as the work itself.
-struct Brief(AtomicBool);
+/// So many pieces of work in a row that took longer are no accident: a busy machine makes any piece
+/// of work wait for its turn now and then.
+const ACCIDENTS: u8 = 3;
+
+/// Tells whether a kind of work takes only a moment as a rule. Such work is done where it is asked
+/// for, because handing it to another thread and back costs as much as the work itself.
+struct Brief {
+    /// How often in a row it took longer; at [`ACCIDENTS`] until it was done once.
+    slow: AtomicU8,
+}
 
 impl Brief {
     /// Nothing is known yet.
     const fn new() -> Self {
-        Self(AtomicBool::new(false))
+        Self {
+            slow: AtomicU8::new(ACCIDENTS),
+        }
     }
 
     fn is_brief(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.slow.load(Ordering::Relaxed) < ACCIDENTS
     }
 
     /// Does the work and remembers how long it took.
     fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
         let began = Instant::now();
         let done = work();
-        self.0.store(began.elapsed() < BRIEF, Ordering::Relaxed);
+        let slow = if began.elapsed() < BRIEF {
+            0
+        } else {
+            self.slow.load(Ordering::Relaxed).saturating_add(1)
+        };
+        self.slow.store(slow.min(ACCIDENTS), Ordering::Relaxed);
         done
     }
 }
@@ -143,30 +158,43 @@ impl Inner {
             self.copy_worktree(&path)?;
             return Ok(Scratch { path });
         }
-        if !self.reuse(&run_dir, &path, tree) {
-            make_empty(&path).map_err(|e| broken(format!("making {}", path.display()), e))?;
-            if let Some(tree) = tree {
-                Copy::new().dir(tree, &path)?;
+        let stamps = match self.reuse(&run_dir, &path, tree) {
+            Some(stamps) => stamps,
+            None => {
+                make_empty(&path).map_err(|e| broken(format!("making {}", path.display()), e))?;
+                if let Some(tree) = tree {
+                    Copy::new().dir(tree, &path)?;
+                }
+                None
             }
-        }
-        self.spares.lend(&path, tree);
+        };
+        self.spares.lend(&path, tree, stamps);
         Ok(Scratch { path })
     }
 
-    /// Makes the scratch out of one that an earlier stage of the run gave back. Whatever goes wrong
-    /// is only a reason to make a new one.
-    fn reuse(&self, run_dir: &Path, path: &Path, tree: Option<&Path>) -> bool {
-        let Some(spare) = self.spares.take(run_dir, tree) else {
-            return false;
-        };
-        // What an earlier attempt left is in the way.
-        let renamed = std::fs::rename(&spare, path)
-            .or_else(|_| files::remove(path).and_then(|()| std::fs::rename(&spare, path)));
-        if renamed.is_err() {
-            let _ = files::remove(&spare);
-            return false;
+    /// Makes the scratch out of one that an earlier stage of the run gave back, and says how it is
+    /// if that can be told. Whatever goes wrong is only a reason to make a new one.
+    fn reuse(
+        &self,
+        run_dir: &Path,
+        path: &Path,
+        tree: Option<&Path>,
+    ) -> Option<Option<Arc<Stamps>>> {
+        let spare = self.spares.take(run_dir, path, tree)?;
+        if spare.path != path {
+            // What an earlier attempt left is in the way.
+            let renamed = std::fs::rename(&spare.path, path)
+                .or_else(|_| files::remove(path).and_then(|()| std::fs::rename(&spare.path, path)));
+            if renamed.is_err() {
+                let _ = files::remove(&spare.path);
+                return None;
+            }
         }
-        refresh(tree, path).is_ok()
+        if spare.unchanged.is_some() {
+            return Some(spare.unchanged);
+        }
+        refresh(tree, path).ok()?;
+        Some(Stamps::take(path).map(Arc::new))
     }
 
     /// Copies what a commit of everything would hold: not `.git`, not the state directory, and no
