@@ -7,8 +7,10 @@
 //!
 //! Nothing here writes a file, and nothing prints YAML from a tree.
 
+mod create;
 mod edit;
 mod error;
+mod leaves;
 mod locate;
 mod path;
 mod quote;
@@ -20,8 +22,10 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
-pub use edit::{Edited, Scalar, get, set, set_or_create};
+pub use create::append;
+pub use edit::{Edited, Scalar, Wanted, get, set, set_or_create, write};
 pub use error::{Problem, YamlError};
+pub use leaves::{Leaf, at_most_one_differs, leaves, set_leaf};
 pub use path::{Path, PathError};
 pub use quote::Style;
 

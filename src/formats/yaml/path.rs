@@ -71,16 +71,21 @@ impl Path {
         &self.text
     }
 
+    /// A key as a step of a path.
+    pub(super) fn key(key: &str) -> String {
+        if key.chars().all(is_bare) && !key.is_empty() {
+            format!(".{key}")
+        } else {
+            format!(".\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
+        }
+    }
+
     /// The first `count` steps as text, for messages.
     pub(super) fn prefix(&self, count: usize) -> String {
         let mut out = String::new();
         for step in &self.steps[..count.min(self.steps.len())] {
             match step {
-                PathStep::Key(key) if key.chars().all(is_bare) && !key.is_empty() => {
-                    out.push('.');
-                    out.push_str(key);
-                }
-                PathStep::Key(key) => out.push_str(&format!(".{key:?}")),
+                PathStep::Key(key) => out.push_str(&Self::key(key)),
                 PathStep::Index(index) => out.push_str(&format!("[{index}]")),
                 PathStep::Where(key, value) => out.push_str(&format!("[{key}={value}]")),
             }
