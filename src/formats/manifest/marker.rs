@@ -5,7 +5,7 @@ use crate::base::Span;
 use crate::formats::yaml::{self, Wanted};
 
 /// What begins a comment, in one language or another.
-const COMMENTS: [&str; 6] = ["#", "//", "--", ";", "/*", "<!--"];
+const COMMENTS: [&str; 6] = ["#", "//", "<!--", "--", ";", "/*"];
 
 /// Whether a text can be the name of a marker.
 pub fn is_name(name: &str) -> bool {

@@ -16,6 +16,8 @@ mod tests;
 
 use std::fmt;
 
+pub use marker::is_name as is_marker;
+
 use super::yaml;
 
 /// Longest text that is edited, in bytes.
@@ -273,6 +275,22 @@ fn set(
             other.as_str()
         ))),
     }
+}
+
+/// Refuses a format whose values have no paths.
+pub fn without_paths(format: Format) -> Result<(), EditError> {
+    match format {
+        Format::Yaml => Ok(()),
+        other => Err(EditError::new(format!(
+            "a {} file has no paths; point at the value with `match` or `marker`",
+            other.as_str()
+        ))),
+    }
+}
+
+/// Refuses an expression that cannot be used.
+pub fn check_pattern(pattern: &str) -> Result<(), EditError> {
+    pattern::compile(pattern).map(|_| ())
 }
 
 /// Reads a path.

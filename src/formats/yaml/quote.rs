@@ -57,7 +57,7 @@ pub(super) fn is_string(text: &str) -> bool {
 }
 
 /// Whether a text is a number, a boolean or null to every reader alike.
-pub(super) fn is_literal(text: &str) -> bool {
+pub fn is_literal(text: &str) -> bool {
     static LITERAL: LazyLock<Regex> = LazyLock::new(|| {
         let number = r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?";
         Regex::new(&format!("^(?:true|false|null|{number})$")).expect("the pattern is a constant")
