@@ -1,6 +1,6 @@
 //! Finds an image in a manifest by its repository, a container or a path, and writes its version.
 
-use super::{Change, EditError, Format, Image, Place, changed, parse_path};
+use super::{Change, EditError, Format, Image, Place, changed, from, parse_path};
 use crate::formats::image_reference::{ImageReference, same_repository};
 use crate::formats::yaml::{self, Leaf, Problem, Wanted};
 
@@ -16,6 +16,7 @@ pub(super) fn apply(
     match (format, place) {
         (Format::Yaml, Place::At(path)) => at(text, image, path),
         (Format::Yaml, _) => found(text, image, place),
+        (Format::Dockerfile, _) => from::apply(text, image, place),
         (other, _) => Err(EditError::new(format!(
             "images are not looked for in a {} file; point at the value with `set`, `match` or `marker`",
             other.as_str()

@@ -5,10 +5,15 @@
 //! but its target is refused, and so is one that does not find exactly what it looks for. Nothing
 //! here reads or writes a file.
 
+mod from;
 mod image;
+mod json;
 mod kustomize;
 mod marker;
 mod pattern;
+mod structured;
+mod toml;
+mod tree;
 mod verify;
 
 #[cfg(test)]
@@ -270,22 +275,28 @@ fn set(
             let edited = yaml::write(text, &at, wanted, create)?;
             Ok(changed(edited, path, value))
         }
-        other => Err(EditError::new(format!(
-            "a {} file has no paths; point at the value with `match` or `marker`",
-            other.as_str()
-        ))),
+        Format::Json | Format::Toml => structured::set(format, text, path, value, literal, create),
+        Format::Dockerfile | Format::Hcl | Format::Text => Err(no_paths(format)),
     }
 }
 
 /// Refuses a format whose values have no paths.
 pub fn without_paths(format: Format) -> Result<(), EditError> {
     match format {
-        Format::Yaml => Ok(()),
-        other => Err(EditError::new(format!(
-            "a {} file has no paths; point at the value with `match` or `marker`",
-            other.as_str()
-        ))),
+        Format::Yaml | Format::Json | Format::Toml => Ok(()),
+        Format::Dockerfile | Format::Hcl | Format::Text => Err(no_paths(format)),
     }
+}
+
+fn no_paths(format: Format) -> EditError {
+    let (what, how) = match format {
+        Format::Dockerfile => ("a Dockerfile has", "write its base with `image`, or"),
+        Format::Hcl => ("HCL is edited as text and has", ""),
+        _ => ("a text file has", ""),
+    };
+    EditError::new(format!(
+        "{what} no paths; {how} point at the value with `match` or `marker`"
+    ))
 }
 
 /// Refuses an expression that cannot be used.

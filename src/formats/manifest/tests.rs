@@ -381,3 +381,260 @@ fn names_tell_the_format() {
         assert_eq!(Format::named(format.as_str()), Some(format));
     }
 }
+
+fn set(path: &str, value: &str, literal: bool, create: bool) -> Edit {
+    Edit::Set {
+        path: path.to_owned(),
+        value: value.to_owned(),
+        literal,
+        create,
+    }
+}
+
+#[test]
+fn json_is_spliced() {
+    let json = Format::Json;
+    let text =
+        "{\r\n\t\"a\": {\"b\" : \"v1\"},\r\n\t\"l\": [ {\"n\": \"x\", \"v\": 1.50} , 2 ]\r\n}";
+    check(
+        &set(".a.b", "v\"2\\", false, false),
+        json,
+        text,
+        &text.replace("\"v1\"", "\"v\\\"2\\\\\""),
+    );
+    check(
+        &set(".l[n=x].v", "2", true, false),
+        json,
+        text,
+        &text.replace("1.50", "2"),
+    );
+    check(
+        &set(".l[1]", "2", false, false),
+        json,
+        text,
+        &text.replace(", 2 ]", ", \"2\" ]"),
+    );
+    check(
+        &set(".a.c", "v", false, true),
+        json,
+        text,
+        &text.replace("\"v1\"}", "\"v1\",\"c\" : \"v\"}"),
+    );
+    check(
+        &set(".z", "true", true, true),
+        json,
+        text,
+        &text.replace(" ]\r\n}", " ],\r\n\t\"z\": true\r\n}"),
+    );
+    check(
+        &set(".a", "値\n", false, false),
+        json,
+        "\u{feff}{\"a\":\"\\ud83d\\ude00\"}\n",
+        "\u{feff}{\"a\":\"値\\n\"}\n",
+    );
+    refused(
+        &set(".a", "x", false, false),
+        json,
+        text,
+        "not a single value",
+    );
+    refused(&set(".q", "x", false, false), json, text, "no key");
+    refused(
+        &set(".a", "x", false, false),
+        json,
+        "{\"a\": 1, \"a\": 2}",
+        "twice",
+    );
+    refused(
+        &set(".a", "x", false, false),
+        json,
+        "{\"a\": 1, // c\n}",
+        "not JSON",
+    );
+    refused(
+        &set(".a.b", "x", false, true),
+        json,
+        "{\"a\": {}}",
+        "no entry beside it",
+    );
+    refused(
+        &set("kind=A:.a", "x", false, false),
+        json,
+        "{\"a\": 1}",
+        "only one",
+    );
+    refused(
+        &set(".a", &"x".repeat(10), true, false),
+        json,
+        "{\"a\": 1}",
+        "no number",
+    );
+    let deep = "[".repeat(5_000);
+    refused(&set("[0]", "x", false, false), json, &deep, "not JSON");
+    let pattern = Edit::Match {
+        pattern: "v1".to_owned(),
+        value: "v\"2".to_owned(),
+    };
+    refused(&pattern, json, text, "more than this value");
+}
+
+#[test]
+fn toml_is_spliced() {
+    let toml = Format::Toml;
+    let text = "# 注\ntitle = 'v1' # c\n[a.b]\n  n = 1\n  list = [ \"x\", {y = \"z\"} ]\n\n[[t]]\nname = \"one\"\nv = 2024-01-31\n[[t]]\nname = \"two\"\nv = \"\"\"m\nl\"\"\"\n";
+    check(
+        &set(".title", "v2", false, false),
+        toml,
+        text,
+        &text.replace("'v1'", "'v2'"),
+    );
+    check(
+        &set(".title", "it's", false, false),
+        toml,
+        text,
+        &text.replace("'v1'", "\"it's\""),
+    );
+    check(
+        &set(".a.b.n", "2", true, false),
+        toml,
+        text,
+        &text.replace("n = 1", "n = 2"),
+    );
+    check(
+        &set(".a.b.list[1].y", "q\"", false, false),
+        toml,
+        text,
+        &text.replace("\"z\"", "\"q\\\"\""),
+    );
+    check(
+        &set(".t[name=one].v", "x", false, false),
+        toml,
+        text,
+        &text.replace("2024-01-31", "\"x\""),
+    );
+    check(
+        &set(".a.b.new", "x", false, true),
+        toml,
+        text,
+        &text.replace("} ]\n", "} ]\n  new = \"x\"\n"),
+    );
+    check(
+        &set(".x.\"k v\"", "y", false, true),
+        toml,
+        "[x]\r\na = 1 # c\r\n[y]\r\n",
+        "[x]\r\na = 1 # c\r\n\"k v\" = \"y\"\r\n[y]\r\n",
+    );
+    refused(
+        &set(".t[name=two].v", "x", false, false),
+        toml,
+        text,
+        "several lines",
+    );
+    refused(
+        &set(".a", "x", false, false),
+        toml,
+        text,
+        "not a single value",
+    );
+    refused(
+        &set(".a", "x", false, false),
+        toml,
+        "a = 1\na = 2\n",
+        "not TOML",
+    );
+    refused(
+        &set(".a", "null", true, false),
+        toml,
+        "a = 1\n",
+        "no number",
+    );
+    refused(
+        &set(".a.c", "x", false, true),
+        toml,
+        "a = {b = 1}\n",
+        "one line",
+    );
+}
+
+#[test]
+fn dockerfiles_start_from_another_version() {
+    let edit = |name: &str, place| Edit::Image {
+        image: image(name, false),
+        place,
+    };
+    let docker = Format::Dockerfile;
+    let text = "# syntax=docker/dockerfile:1\nARG V=1\nFROM --platform=linux/amd64 golang:1.22 AS build\nRUN echo FROM golang:1.22\nFROM golang:$V\nFROM build AS test\nFROM r.io/base:1@sha256:00\nCOPY --from=build /a /a\n";
+    check(
+        &edit("docker.io/library/golang", Place::Everywhere),
+        docker,
+        text,
+        &text.replace("golang:1.22 AS", "golang:v2 AS"),
+    );
+    check(
+        &edit("r.io/go", Place::Container("build".to_owned())),
+        docker,
+        text,
+        &text.replace("golang:1.22 AS", "r.io/go:v2 AS"),
+    );
+    refused(
+        &edit("r.io/base", Place::Everywhere),
+        docker,
+        text,
+        "pinned",
+    );
+    refused(
+        &edit("r.io/x", Place::Everywhere),
+        docker,
+        text,
+        "starts from golang:1.22",
+    );
+    refused(
+        &edit("golang", Place::At(".a".to_owned())),
+        docker,
+        text,
+        "no paths",
+    );
+    refused(&set(".a", "b", false, false), docker, text, "no paths");
+    refused(
+        &set(".a", "b", false, false),
+        Format::Hcl,
+        "a = 1\n",
+        "HCL is edited as text",
+    );
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn no_text_makes_an_edit_panic(
+            text in "[-a: \\[\\]{},&*!|>'\"%#?=FROM@/.\\\\\r\n\t値01]{0,80}",
+            value in any::<String>(),
+            create in any::<bool>(),
+        ) {
+            let image = Image { name: "a".to_owned(), tag: "1".to_owned(), digest: None };
+            let edits = [
+                set(".a", &value, false, create),
+                set("[0].a", "1", true, create),
+                Edit::Image { image: image.clone(), place: Place::Everywhere },
+                Edit::Image { image: image.clone(), place: Place::At(".a".to_owned()) },
+                Edit::Kustomize { image, name: None, alias: "a".to_owned(), create },
+                Edit::Match { pattern: "a(.)".to_owned(), value: value.clone() },
+                Edit::Marker { name: "a".to_owned(), value },
+            ];
+            for name in Format::NAMES {
+                let format = Format::named(name).expect("a name of a format");
+                for edit in &edits {
+                    if let Ok((after, changes)) = edit.apply(format, &text) {
+                        prop_assert_eq!(changes.is_empty(), after == text);
+                    }
+                }
+            }
+        }
+    }
+}

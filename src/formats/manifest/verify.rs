@@ -1,7 +1,8 @@
 //! Splices a text whose structure is not what named the place, and refuses if more than one value
 //! of its structure changes.
 
-use super::{Change, EditError, Format};
+use super::tree::{Node, What};
+use super::{Change, EditError, Format, structured};
 use crate::base::Span;
 use crate::formats::yaml;
 
@@ -26,7 +27,8 @@ pub(super) fn splice(
     let after = [&text[..span.start], value, &text[span.end..]].concat();
     match format {
         Format::Yaml => yaml::at_most_one_differs(text, &after)?,
-        Format::Json | Format::Toml | Format::Dockerfile | Format::Hcl | Format::Text => {}
+        Format::Json | Format::Toml => at_most_one_differs(format, text, &after)?,
+        Format::Dockerfile | Format::Hcl | Format::Text => {}
     }
     Ok((
         after,
@@ -37,4 +39,20 @@ pub(super) fn splice(
             line: text[..span.start].matches('\n').count() + 1,
         }],
     ))
+}
+
+fn at_most_one_differs(format: Format, before: &str, after: &str) -> Result<(), EditError> {
+    let old = structured::read(format, before)?;
+    let refuse = || EditError::new("the edit would change more than this value, so it is not made");
+    let new = structured::read(format, after).map_err(|_| refuse())?;
+    let mut differing = 0;
+    let same = old.fits(&new, &mut |old, new| {
+        differing += 1;
+        let text = |node: &Node| matches!(node.what, What::Scalar { text: true, .. });
+        text(old) == text(new)
+    });
+    match same && differing <= 1 {
+        true => Ok(()),
+        false => Err(refuse()),
+    }
 }

@@ -26,7 +26,7 @@ pub use create::append;
 pub use edit::{Edited, Scalar, Wanted, get, set, set_or_create, write};
 pub use error::{Problem, YamlError};
 pub use leaves::{Leaf, at_most_one_differs, leaves, set_leaf};
-pub use path::{Path, PathError};
+pub use path::{Path, PathError, PathStep};
 pub use quote::{Style, is_literal};
 
 /// Longest text that is read, in bytes.

@@ -241,6 +241,7 @@ impl Events {
     pub(super) fn editable(&self, target: &Target, here: &str) -> Result<(), YamlError> {
         self.scalar(target, here)?;
         self.unshared(target, here)?;
+        self.unique(target, here)?;
         let What::Scalar { style, tag, .. } = &self.list[target.node].what else {
             return Ok(());
         };
@@ -261,6 +262,32 @@ impl Events {
                 target.node,
             )),
         }
+    }
+
+    /// Refuses what is below a key that is there twice: which of them counts depends on the reader.
+    fn unique(&self, target: &Target, here: &str) -> Result<(), YamlError> {
+        for (parent, step) in target.above.iter().zip(&target.steps) {
+            let Step::Entry(index) = *step else { continue };
+            let keys = || {
+                self.entries(*parent)
+                    .map(|(key, _)| (key, self.list[key].what.scalar()))
+            };
+            let Some((_, Some(own))) = keys().nth(index) else {
+                continue;
+            };
+            let other = keys()
+                .enumerate()
+                .find_map(|(at, (node, key))| (at != index && key == Some(own)).then_some(node));
+            if let Some(other) = other {
+                let line = self.line(other);
+                return Err(self.error(
+                    Problem::Duplicate,
+                    format!("{here} is below the key {own:?}, which is there again on line {line}"),
+                    target.node,
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses what is not a scalar.
