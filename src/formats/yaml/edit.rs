@@ -4,11 +4,12 @@ use saphyr_parser::ScalarStyle;
 
 use super::create::create;
 use super::error::{Problem, YamlError, line_of};
-use super::locate::{disagree, locate};
+use super::locate::{Located, disagree, locate};
 use super::path::Path;
 use super::quote::{Style, is_literal, is_string, render};
 use super::reader::{Events, What, read};
 use super::resolve::{Step, Target};
+use super::window::locate_target;
 use super::{MAX_TEXT, MAX_VALUE};
 use crate::base::Span;
 
@@ -179,7 +180,7 @@ fn place(text: &str, events: &Events, target: &Target) -> Result<Place, YamlErro
         .above
         .last()
         .map_or(node.start, |parent| events.list[*parent].start);
-    let located = locate(text, inside, &target.steps)?;
+    let located = locate_target(text, events, target, inside)?;
     let omitted = value.is_empty() && located.span.is_empty();
     let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
     // The event of a scalar may start at its anchor or tag, that of a block behind its header.
@@ -263,7 +264,7 @@ pub(super) fn replace(
         (scalar.span.start, scalar.span.end, "")
     };
     let after = [&text[..at], lead, &written, &text[end..]].concat();
-    verify(&after, &target.steps, wanted, |changed| {
+    verify(&after, target, wanted, |changed| {
         let (old, new) = (&events.list, &changed.list);
         let others = |at: usize| at == target.node || old[at].what == new[at].what;
         let same = old.len() == new.len()
@@ -295,13 +296,14 @@ fn after_colon(text: &str, key: Option<Span>) -> Option<usize> {
 /// where that is.
 fn verify(
     after: &str,
-    steps: &[Step],
+    target: &Target,
     wanted: Wanted<'_>,
     unchanged: impl FnOnce(&Events) -> Option<usize>,
 ) -> Result<(), YamlError> {
     let events = reread(after)?;
     let node = unchanged(&events).ok_or_else(more_would_change)?;
-    says(after, &events, node, steps, wanted)
+    let located = locate_target(after, &events, target, events.list[node].start)?;
+    agreed(&events, node, &located, wanted)
 }
 
 /// Reads a text after an edit.
@@ -323,10 +325,19 @@ pub(super) fn says(
     steps: &[Step],
     wanted: Wanted<'_>,
 ) -> Result<(), YamlError> {
+    let located = locate(after, events.list[node].start, steps)?;
+    agreed(events, node, &located, wanted)
+}
+
+fn agreed(
+    events: &Events,
+    node: usize,
+    located: &Located,
+    wanted: Wanted<'_>,
+) -> Result<(), YamlError> {
     let What::Scalar { value, style, .. } = &events.list[node].what else {
         return Err(more_would_change());
     };
-    let located = locate(after, events.list[node].start, steps)?;
     let agreed = located.value.as_deref() == Some(wanted.as_str());
     if agreed && wanted.is(value, (*style).into()) {
         Ok(())

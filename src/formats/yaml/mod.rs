@@ -16,6 +16,7 @@ mod path;
 mod quote;
 mod reader;
 mod resolve;
+mod window;
 
 #[cfg(test)]
 mod properties;

@@ -74,6 +74,7 @@ fn at_tip(flow: &Flow, path: &str) -> String {
 #[tokio::test(start_paused = true)]
 async fn several_files_and_edits_are_one_commit() {
     let flow = flow(STAGES, &before());
+    let length = flow.sim.remote_length(MANIFESTS, "main");
     let run = flow.run("p").await;
     assert_eq!(
         flow.state(&run).outcome,
