@@ -5,7 +5,7 @@ use std::path::Path;
 use super::app::{App, Exit, Failure};
 use super::args::Bump;
 use crate::formats::diff;
-use crate::formats::manifest::{Change, Edit, Format, KUSTOMIZATIONS, MAX_TEXT, Place};
+use crate::formats::manifest::{Change, Edit, KUSTOMIZATIONS, MAX_TEXT, Place};
 
 /// One file, before and after.
 struct Edited<'a> {
@@ -89,14 +89,10 @@ fn edit<'a>(app: &App<'_>, args: &Bump, path: &'a Path) -> Result<Edited<'a>, Fa
         false => app.files.read(&app.here.join(path), MAX_TEXT as u64)?,
     };
     let name = path.to_string_lossy();
-    let format = match (args.format, piped) {
-        (Some(format), _) => format,
-        (None, true) => Format::Yaml,
-        (None, false) => Format::of(&name),
-    };
     let mut after = before.clone();
     let mut changes = Vec::new();
     for edit in edits(args, path) {
+        let format = edit.format(args.format, &name);
         let edited = edit.apply(format, &after).map_err(|error| Failure {
             exit: Exit::FAILED,
             message: format!("{name}: {}: {error}", edit.place()),

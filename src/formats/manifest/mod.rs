@@ -229,6 +229,19 @@ impl Edit {
         }
     }
 
+    /// How a file is written: as it was said, else by its name. What has paths in a file whose name
+    /// tells nothing is YAML.
+    pub fn format(&self, said: Option<Format>, path: &str) -> Format {
+        let named = said.unwrap_or_else(|| Format::of(path));
+        match self {
+            Self::Set { .. } | Self::Image { .. } if said.is_none() && named == Format::Text => {
+                Format::Yaml
+            }
+            Self::Kustomize { .. } => Format::Yaml,
+            _ => named,
+        }
+    }
+
     /// Makes the edit in a text; tells the new text and what changed, which is nothing if all of it
     /// was there already.
     pub fn apply(&self, format: Format, text: &str) -> Result<(String, Vec<Change>), EditError> {
@@ -290,12 +303,12 @@ pub fn without_paths(format: Format) -> Result<(), EditError> {
 
 fn no_paths(format: Format) -> EditError {
     let (what, how) = match format {
-        Format::Dockerfile => ("a Dockerfile has", "write its base with `image`, or"),
+        Format::Dockerfile => ("a Dockerfile has", "write its base with `image`, or "),
         Format::Hcl => ("HCL is edited as text and has", ""),
         _ => ("a text file has", ""),
     };
     EditError::new(format!(
-        "{what} no paths; {how} point at the value with `match` or `marker`"
+        "{what} no paths; {how}point at the value with `match` or `marker`"
     ))
 }
 

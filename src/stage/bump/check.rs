@@ -18,7 +18,12 @@ impl File {
     ) {
         let format = match self.format {
             Some(format) => Some(format),
-            None => self.path.as_literal().map(Format::of),
+            // What has paths in a file whose name tells nothing is YAML.
+            None => self
+                .path
+                .as_literal()
+                .map(Format::of)
+                .filter(|format| *format != Format::Text),
         };
         for edit in &self.edits {
             if let Some(image) = edit.image() {

@@ -53,15 +53,11 @@ impl Bump {
                 true => kustomizations(&name),
                 false => vec![name.clone()],
             };
-            let format = match file.kustomization {
-                true => Format::Yaml,
-                false => file.format.unwrap_or_else(|| Format::of(&name)),
-            };
             for edit in &file.edits {
                 match resolve(edit, values).await {
                     Ok(edit) => edits.push(Edit {
                         files: files.clone(),
-                        format,
+                        format: edit.format(file.format, &name),
                         edit,
                     }),
                     Err(missing @ Missing::Skipped { .. }) if edit.optional => {

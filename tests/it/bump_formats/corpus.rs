@@ -279,15 +279,16 @@ fn every_scalar_of_the_corpus_is_edited_alone_or_refused() {
         manifests.len()
     );
     assert!(manifests.len() >= 400, "{story}");
-    assert!(*edited >= 8_000, "{story}");
+    assert!(*edited >= 4_800, "{story}");
     // A template is no YAML; neither is a text over several lines with comments put between.
-    assert!(unreadable.len() * 20 <= manifests.len(), "{story}");
+    assert!(unreadable.len() * 15 <= manifests.len(), "{story}");
     for (reason, count) in refused {
         // Per mille of all scalars.
         let bound = match reason.as_str() {
             "Block" => 40,
-            "MultiLine" | "Shared" | "Duplicate" | "Tagged" | "CannotCreate" => 12,
-            "Unsafe" => 12,
+            "Shared" => 25,
+            "MultiLine" | "Duplicate" | "Tagged" | "CannotCreate" => 12,
+            "Unsafe" => 2,
             other => panic!("no scalar is refused for {other}: {story}"),
         };
         assert!(count * 1_000 <= bound * edited, "{reason}: {story}");
