@@ -3,3 +3,4 @@
 mod corpus;
 mod program;
 mod stage;
+mod structured;
