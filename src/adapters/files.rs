@@ -61,8 +61,12 @@ fn read_bounded(path: &Path, limit: u64) -> Result<String, String> {
     if !kind.is_file() {
         return Err("it is not a regular file".to_owned());
     }
+    read_text(file, limit)
+}
+
+fn read_text(from: impl std::io::Read, limit: u64) -> Result<String, String> {
     let mut bytes = Vec::new();
-    file.take(limit + 1)
+    from.take(limit + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
     if bytes.len() as u64 > limit {
@@ -164,6 +168,11 @@ impl Files for HostFiles {
 
     fn read(&self, path: &Path, limit: u64) -> Result<String, FileError> {
         read_bounded(path, limit).map_err(|message| fail(path, message))
+    }
+
+    fn input(&self, limit: u64) -> Result<String, FileError> {
+        read_text(std::io::stdin().lock(), limit)
+            .map_err(|message| fail(Path::new("standard input"), message))
     }
 
     fn create(&self, path: &Path, text: &str) -> Result<(), FileError> {

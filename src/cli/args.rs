@@ -12,12 +12,14 @@ use clap_complete::Shell;
 
 mod advisories;
 mod aws;
+mod bump;
 mod rollback;
 mod scan;
 mod values;
 
 pub use advisories::{Advisories, AdvisoriesCommand, Import, Status};
 pub use aws::{Aws, Policy};
+pub use bump::{Assignment, Bump, ImageArg, Marker};
 pub use rollback::{Rollback, TakeBack};
 pub use scan::{Report, ReportFormat, Scan, ScanFormat};
 pub use values::{EventArg, EventArgError, Input, InputError, RunRef, RunRefError};
@@ -42,6 +44,7 @@ Run:
   rollback     Go back to what an earlier run deployed
   cancel       Ask a run to stop
   scan         Scan an image for known vulnerabilities
+  bump         Change values in files, and nothing else in them
 
 Look:
   runs         List runs
@@ -215,6 +218,21 @@ Examples:
 
 Exit status: 0 it passes, 1 it does not, 2 wrong use, 3 it could not be scanned.")]
     Scan(Box<Scan>),
+    /// Change values in files, and nothing else in them
+    ///
+    /// Edits manifests as the stage `bump` does: values at paths, images, what a pattern captures.
+    /// Comments, quotes, order and line ends stay byte for byte. What cannot be done surely is
+    /// refused, and then no file is written.
+    #[command(after_help = "\
+Examples:
+  pipewright bump values.yaml --set .front.imageTag=v1.2.3
+  pipewright bump k8s/*.yaml --image registry.example.com/app:v1.2.3
+  pipewright bump overlays/prod/kustomization.yaml --image app=registry.example.com/app:v2 --create
+  pipewright bump all.yaml --document kind=Deployment/name=front --literal .spec.replicas=3
+  pipewright bump .env --match '^TAG=(.*)$' v1.2.3 --dry-run
+
+Exit status: 0 it is as asked, 1 an edit was refused (or --check found a difference), 2 wrong use.")]
+    Bump(Box<Bump>),
     /// Print what stages printed
     ///
     /// Prints the log of one stage, or of all stages in turn. Secrets are masked.

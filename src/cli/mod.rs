@@ -6,6 +6,7 @@ mod advisories;
 mod app;
 pub mod args;
 mod aws;
+mod bump;
 mod check;
 pub mod completions;
 pub mod diagnostics;
@@ -33,6 +34,7 @@ pub use app::{AdvisoryDatabase, App, Exit, Failure, Screen, Worlds};
 pub fn dispatch_quick(app: &App<'_>, command: &Command) -> Option<Result<Exit, Failure>> {
     Some(match command {
         Command::Check(args) => check::run(app, args),
+        Command::Bump(args) => bump::run(app, args),
         Command::Init => project::init(app),
         Command::Runs(args) => look::runs(app, args),
         Command::Show(args) => look::show(app, args),

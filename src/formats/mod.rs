@@ -4,6 +4,8 @@ pub mod constraint;
 pub mod diff;
 pub mod dockerfile;
 pub mod dockerignore;
+pub mod image_reference;
+pub mod manifest;
 pub mod purl;
 pub mod task_definition;
 pub mod version;

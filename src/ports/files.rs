@@ -35,6 +35,9 @@ pub trait Files: Send + Sync {
     /// Reads a text of at most `limit` bytes.
     fn read(&self, path: &Path, limit: u64) -> Result<String, FileError>;
 
+    /// Reads all of standard input, a text of at most `limit` bytes.
+    fn input(&self, limit: u64) -> Result<String, FileError>;
+
     /// Writes a file that must not exist yet, with its directories.
     fn create(&self, path: &Path, text: &str) -> Result<(), FileError>;
 

@@ -8,6 +8,7 @@
 mod advisories;
 mod article_one;
 mod aws;
+mod bump_formats;
 mod cli;
 mod deploy;
 mod docker_engine;

@@ -2,12 +2,14 @@
 
 use saphyr_parser::ScalarStyle;
 
+use super::create::create;
 use super::error::{Problem, YamlError, line_of};
-use super::locate::{disagree, locate};
-use super::path::{Path, PathStep};
-use super::quote::{Style, is_string, render};
+use super::locate::{Located, disagree, locate};
+use super::path::Path;
+use super::quote::{Style, is_literal, is_string, render};
 use super::reader::{Events, What, read};
 use super::resolve::{Step, Target};
+use super::window::locate_target;
 use super::{MAX_TEXT, MAX_VALUE};
 use crate::base::Span;
 
@@ -46,7 +48,7 @@ pub fn get(text: &str, path: &Path) -> Result<Scalar, YamlError> {
     shifted(text, |text| {
         let events = read(text)?;
         let target = events.resolve(path, usize::MAX)?;
-        events.scalar(&target, path)?;
+        events.scalar(&target, &path.prefix(usize::MAX))?;
         place(text, &events, &target).map(|place| place.scalar)
     })
     .map(|(mut scalar, shift)| {
@@ -55,26 +57,77 @@ pub fn get(text: &str, path: &Path) -> Result<Scalar, YamlError> {
     })
 }
 
+/// What is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted<'a> {
+    /// A string, in quotes where it could be read as anything else.
+    Text(&'a str),
+    /// A number, a boolean or null, without quotes.
+    Literal(&'a str),
+}
+
+impl<'a> Wanted<'a> {
+    pub(super) fn as_str(self) -> &'a str {
+        match self {
+            Self::Text(text) | Self::Literal(text) => text,
+        }
+    }
+
+    /// Whether a scalar says this, and as what it is meant.
+    pub(super) fn is(self, value: &str, style: Style) -> bool {
+        value == self.as_str()
+            && match self {
+                Self::Text(text) => style != Style::Plain || is_string(text),
+                Self::Literal(_) => style == Style::Plain,
+            }
+    }
+
+    fn render(self, style: Style) -> String {
+        match self {
+            Self::Text(text) => render(text, style).0,
+            Self::Literal(text) => text.to_owned(),
+        }
+    }
+
+    pub(super) fn bounded(self) -> Result<(), YamlError> {
+        match self {
+            Self::Text(value) if value.len() > MAX_VALUE => Err(YamlError::new(
+                Problem::TooLarge,
+                format!("new value is longer than {MAX_VALUE} bytes"),
+            )),
+            Self::Literal(value) if !is_literal(value) => Err(YamlError::new(
+                Problem::NotLiteral,
+                format!("{value:?} is no number, boolean or null"),
+            )
+            .help("write `true`, `false`, `null` or a number such as `3` or `-1.5`")),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Replaces the scalar at a path by a string. Keeps the quotes there are; adds some where the
 /// new value could otherwise be read as anything but a string.
 pub fn set(text: &str, path: &Path, value: &str) -> Result<Edited, YamlError> {
-    bounded(value)?;
-    shifted(text, |text| {
-        let events = read(text)?;
-        replace(text, &events, path, value)
-    })
-    .map(|(edited, shift)| edited.behind_bom(text, shift))
+    write(text, path, Wanted::Text(value), false)
 }
 
 /// Replaces the scalar at a path by a string, or adds it if only the last key of the path is
 /// missing: at the end of an existing block mapping, indented as its other keys.
 pub fn set_or_create(text: &str, path: &Path, value: &str) -> Result<Edited, YamlError> {
-    bounded(value)?;
+    write(text, path, Wanted::Text(value), true)
+}
+
+/// Replaces the scalar at a path, or, if wanted, adds it where only the last key is missing.
+pub fn write(text: &str, path: &Path, wanted: Wanted<'_>, add: bool) -> Result<Edited, YamlError> {
+    wanted.bounded()?;
     shifted(text, |text| {
         let events = read(text)?;
-        match replace(text, &events, path, value) {
-            Err(missing) if missing.problem == Problem::NotFound => {
-                create(text, &events, path, value, missing)
+        let replaced = events
+            .resolve(path, usize::MAX)
+            .and_then(|target| replace(text, &events, &target, &path.prefix(usize::MAX), wanted));
+        match replaced {
+            Err(missing) if add && missing.problem == Problem::NotFound => {
+                create(text, &events, path, wanted, missing)
             }
             other => other,
         }
@@ -83,7 +136,7 @@ pub fn set_or_create(text: &str, path: &Path, value: &str) -> Result<Edited, Yam
 }
 
 impl Edited {
-    fn behind_bom(mut self, text: &str, shift: usize) -> Self {
+    pub(super) fn behind_bom(mut self, text: &str, shift: usize) -> Self {
         self.text.insert_str(0, &text[..shift]);
         self.span = shift_span(self.span, shift);
         self
@@ -91,7 +144,7 @@ impl Edited {
 }
 
 /// Runs on the text behind a byte order mark, which the parsers count differently.
-fn shifted<T>(
+pub(super) fn shifted<T>(
     text: &str,
     run: impl FnOnce(&str) -> Result<T, YamlError>,
 ) -> Result<(T, usize), YamlError> {
@@ -108,16 +161,6 @@ fn shifted<T>(
 
 fn shift_span(span: Span, by: usize) -> Span {
     Span::new(span.start + by, span.end + by)
-}
-
-fn bounded(value: &str) -> Result<(), YamlError> {
-    if value.len() <= MAX_VALUE {
-        return Ok(());
-    }
-    Err(YamlError::new(
-        Problem::TooLarge,
-        format!("new value is longer than {MAX_VALUE} bytes"),
-    ))
 }
 
 /// A scalar that both parsers found at the same bytes.
@@ -137,7 +180,7 @@ fn place(text: &str, events: &Events, target: &Target) -> Result<Place, YamlErro
         .above
         .last()
         .map_or(node.start, |parent| events.list[*parent].start);
-    let located = locate(text, inside, &target.steps)?;
+    let located = locate_target(text, events, target, inside)?;
     let omitted = value.is_empty() && located.span.is_empty();
     let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
     // The event of a scalar may start at its anchor or tag, that of a block behind its header.
@@ -165,21 +208,26 @@ fn place(text: &str, events: &Events, target: &Target) -> Result<Place, YamlErro
     })
 }
 
-fn replace(text: &str, events: &Events, path: &Path, new: &str) -> Result<Edited, YamlError> {
-    let target = events.resolve(path, usize::MAX)?;
-    events.editable(&target, path)?;
-    let Place { scalar, key } = place(text, events, &target)?;
+/// Replaces a scalar that was found; `here` is what it is called.
+pub(super) fn replace(
+    text: &str,
+    events: &Events,
+    target: &Target,
+    here: &str,
+    wanted: Wanted<'_>,
+) -> Result<Edited, YamlError> {
+    events.editable(target, here)?;
+    let Place { scalar, key } = place(text, events, target)?;
     let raw = &text[scalar.span.start..scalar.span.end];
     if raw.contains(['\n', '\r']) {
         return Err(YamlError::new(
             Problem::MultiLine,
-            format!("{path} runs over several lines, which is not edited"),
+            format!("{here} runs over several lines, which is not edited"),
         )
         .at(text, scalar.span)
         .help("write the value on one line"));
     }
-    let is_same = scalar.value == new && (scalar.style != Style::Plain || is_string(new));
-    if is_same {
+    if wanted.is(&scalar.value, scalar.style) {
         return Ok(Edited {
             text: text.to_owned(),
             before: scalar.value,
@@ -188,18 +236,25 @@ fn replace(text: &str, events: &Events, path: &Path, new: &str) -> Result<Edited
             line: scalar.line,
         });
     }
-    let (written, _) = render(new, scalar.style);
+    let written = wanted.render(scalar.style);
     let properties = |node: &What| match node {
         What::Scalar { tag, anchor, .. } => Some((tag.clone(), *anchor)),
         _ => None,
     };
     let kept = properties(&events.list[target.node].what);
     let bare = kept == Some((None, 0));
+    if let (Wanted::Literal(value), Some((Some(_), _))) = (wanted, &kept) {
+        return Err(YamlError::new(
+            Problem::Tagged,
+            format!("{here} carries the tag of a string, so {value} would be one"),
+        )
+        .at(text, scalar.span));
+    }
     let (at, end, lead) = if scalar.span.is_empty() {
         let at = after_colon(text, key).filter(|_| bare).ok_or_else(|| {
             YamlError::new(
                 Problem::CannotCreate,
-                format!("{path} is empty and there is no `key:` to write behind"),
+                format!("{here} is empty and there is no `key:` to write behind"),
             )
             .at(text, scalar.span)
             .help("write any value there first, such as \"\"")
@@ -209,7 +264,7 @@ fn replace(text: &str, events: &Events, path: &Path, new: &str) -> Result<Edited
         (scalar.span.start, scalar.span.end, "")
     };
     let after = [&text[..at], lead, &written, &text[end..]].concat();
-    verify(&after, &target.steps, new, |changed| {
+    verify(&after, target, wanted, |changed| {
         let (old, new) = (&events.list, &changed.list);
         let others = |at: usize| at == target.node || old[at].what == new[at].what;
         let same = old.len() == new.len()
@@ -241,181 +296,60 @@ fn after_colon(text: &str, key: Option<Span>) -> Option<usize> {
 /// where that is.
 fn verify(
     after: &str,
-    steps: &[Step],
-    value: &str,
+    target: &Target,
+    wanted: Wanted<'_>,
     unchanged: impl FnOnce(&Events) -> Option<usize>,
 ) -> Result<(), YamlError> {
+    let events = reread(after)?;
+    let node = unchanged(&events).ok_or_else(more_would_change)?;
+    let located = locate_target(after, &events, target, events.list[node].start)?;
+    agreed(&events, node, &located, wanted)
+}
+
+/// Reads a text after an edit.
+pub(super) fn reread(after: &str) -> Result<Events, YamlError> {
     if after.len() > MAX_TEXT {
         return Err(YamlError::new(
             Problem::TooLarge,
             format!("text would be larger than {MAX_TEXT} bytes"),
         ));
     }
-    let refuse = || {
-        YamlError::new(
-            Problem::Unsafe,
-            "the edit would change more than this value, so it is not made",
-        )
-    };
-    let events = read(after).map_err(|error| refuse().help(error.message))?;
-    let node = unchanged(&events).ok_or_else(refuse)?;
-    let What::Scalar {
-        value: read, style, ..
-    } = &events.list[node].what
-    else {
-        return Err(refuse());
-    };
-    let is_text = *style != ScalarStyle::Plain || is_string(read);
+    read(after).map_err(|error| more_would_change().help(error.message))
+}
+
+/// Refuses unless both parsers read a scalar as it was wanted.
+pub(super) fn says(
+    after: &str,
+    events: &Events,
+    node: usize,
+    steps: &[Step],
+    wanted: Wanted<'_>,
+) -> Result<(), YamlError> {
     let located = locate(after, events.list[node].start, steps)?;
-    if read == value && is_text && located.value.as_deref() == Some(value) {
+    agreed(events, node, &located, wanted)
+}
+
+fn agreed(
+    events: &Events,
+    node: usize,
+    located: &Located,
+    wanted: Wanted<'_>,
+) -> Result<(), YamlError> {
+    let What::Scalar { value, style, .. } = &events.list[node].what else {
+        return Err(more_would_change());
+    };
+    let agreed = located.value.as_deref() == Some(wanted.as_str());
+    if agreed && wanted.is(value, (*style).into()) {
         Ok(())
     } else {
-        Err(refuse())
+        Err(more_would_change())
     }
 }
 
-/// Adds the last key of a path to the mapping that the rest of it names.
-fn create(
-    text: &str,
-    events: &Events,
-    path: &Path,
-    new: &str,
-    missing: YamlError,
-) -> Result<Edited, YamlError> {
-    let Some(PathStep::Key(key)) = path.steps.last() else {
-        return Err(missing);
-    };
-    let parent_steps = path.steps.len() - 1;
-    let parent = match events.resolve(path, parent_steps) {
-        Ok(parent) => parent,
-        Err(error) if error.problem == Problem::NotFound => {
-            return Err(error.help("only the last key of a path can be created"));
-        }
-        Err(error) => return Err(error),
-    };
-    let list = &events.list;
-    let refuse = |message: String| {
-        YamlError::new(Problem::CannotCreate, message)
-            .at(
-                text,
-                Span::new(list[parent.node].start, list[parent.node].start),
-            )
-            .help("write the key by hand once")
-    };
-    let here = path.prefix(parent_steps);
-    let entries = events.entries(parent.node).count();
-    let Some((first, _)) = (match list[parent.node].what {
-        What::Mapping { .. } => events.entries(parent.node).next(),
-        _ => None,
-    }) else {
-        return Err(refuse(format!("{here} holds no entries to add {key:?} to")));
-    };
-    events.unshared(&parent, path)?;
-    let flow = |node: &usize| text[list[*node].start..].starts_with(['{', '[']);
-    let start = list[first].start;
-    let line_start = text[..start].rfind(['\n', '\r']).map_or(0, |at| at + 1);
-    let lead = &text[line_start..start];
-    // Anything but dashes before the first key is a `? key`, an anchor or a tag.
-    let odd = lead.contains(|c| c != ' ' && c != '-');
-    if odd || parent.above.iter().chain([&parent.node]).any(flow) {
-        return Err(refuse(format!(
-            "{here} is not a block mapping, so {key:?} cannot be added"
-        )));
-    }
-    let located = locate(text, list[first].start, &parent.steps)?;
-    if !located.block_mapping {
-        return Err(disagree(text, list[parent.node].start));
-    }
-
-    let indent = lead.len();
-    let end = end_of(text, events, parent.node, indent);
-    let ending = if text.contains("\r\n") { "\r\n" } else { "\n" };
-    let (key_text, _) = render(key, Style::Plain);
-    let (written, _) = render(new, Style::Plain);
-    let entry = format!("{}{key_text}: ", " ".repeat(indent));
-    // Behind a last line without an end, the line break goes before the entry.
-    let open = !text[..end].ends_with(['\n', '\r']);
-    let (lead, tail) = if open { (ending, "") } else { ("", ending) };
-    let after = [&text[..end], lead, &entry, &written, tail, &text[end..]].concat();
-
-    let mut steps = parent.steps.clone();
-    steps.push(Step::Entry(entries));
-    let at = list[parent.node].next - 1;
-    verify(&after, &steps, new, |changed| {
-        let new = &changed.list;
-        let same = new.len() == list.len() + 2
-            && (0..at).all(|i| list[i].what == new[i].what)
-            && new[at].what.scalar() == Some(key)
-            && new[at + 1].what.anchor() == 0
-            && (at..list.len()).all(|i| list[i].what == new[i + 2].what);
-        same.then_some(at + 1)
-    })
-    .map_err(|error| error.at(text, Span::new(end, end)))?;
-    let start = end + lead.len() + entry.len();
-    Ok(Edited {
-        before: String::new(),
-        span: Span::new(start, start + written.len()),
-        changed: true,
-        line: line_of(&after, start),
-        text: after,
-    })
-}
-
-/// The byte behind the last line of a block mapping: behind its line break, or the end of the
-/// text.
-fn end_of(text: &str, events: &Events, mapping: usize, indent: usize) -> usize {
-    let node = &events.list[mapping];
-    let inside = &events.list[mapping + 1..node.next - 1];
-    // Ends of block collections stand at whatever comes next; those of flow collections have a
-    // bracket of their own.
-    let ends = inside
-        .iter()
-        .filter(|node| node.what != What::End || node.end > node.start)
-        .map(|node| match node.what {
-            What::Scalar {
-                style: ScalarStyle::Literal | ScalarStyle::Folded,
-                ..
-            } => node.start,
-            _ => node.end.max(node.start),
-        });
-    let last = ends.max().unwrap_or(node.start);
-    let leaf = inside.iter().rev().find(|node| node.what != What::End);
-    let block = leaf.and_then(|node| match &node.what {
-        What::Scalar {
-            style: ScalarStyle::Literal | ScalarStyle::Folded,
-            value,
-            ..
-        } => Some(value),
-        _ => None,
-    });
-    let mut at = line_end(text, last);
-    let Some(value) = block else {
-        return at;
-    };
-    // The blank lines behind it belong to a block scalar that keeps them (`|+`).
-    let keep = value.ends_with("\n\n");
-    // A block scalar goes on over blank lines and lines indented more than the mapping.
-    let mut end = at;
-    while at < text.len() {
-        let next = line_end(text, at);
-        let line = text[at..next].trim_end();
-        let blank = line.is_empty();
-        if !blank && line.len() - line.trim_start_matches(' ').len() <= indent {
-            break;
-        }
-        at = next;
-        if !blank || keep {
-            end = at;
-        }
-    }
-    end
-}
-
-/// The byte behind the line break at or after an offset, or the end of the text.
-fn line_end(text: &str, from: usize) -> usize {
-    match text[from..].find(['\n', '\r']) {
-        Some(at) if text[from + at..].starts_with("\r\n") => from + at + 2,
-        Some(at) => from + at + 1,
-        None => text.len(),
-    }
+/// The refusal to make an edit that shows on other places too.
+pub(super) fn more_would_change() -> YamlError {
+    YamlError::new(
+        Problem::Unsafe,
+        "the edit would change more than this value, so it is not made",
+    )
 }

@@ -29,6 +29,8 @@ pub enum Problem {
     MultiLine,
     /// The place carries a tag that a string must not replace.
     Tagged,
+    /// What was to be written as a number, boolean or null is none.
+    NotLiteral,
     /// The key is missing and this mapping cannot take it.
     CannotCreate,
     /// The parsers do not agree about the text, or the edit would change more than its target.

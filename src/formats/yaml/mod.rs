@@ -7,23 +7,28 @@
 //!
 //! Nothing here writes a file, and nothing prints YAML from a tree.
 
+mod create;
 mod edit;
 mod error;
+mod leaves;
 mod locate;
 mod path;
 mod quote;
 mod reader;
 mod resolve;
+mod window;
 
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;
 
-pub use edit::{Edited, Scalar, get, set, set_or_create};
+pub use create::append;
+pub use edit::{Edited, Scalar, Wanted, get, set, set_or_create, write};
 pub use error::{Problem, YamlError};
-pub use path::{Path, PathError};
-pub use quote::Style;
+pub use leaves::{Leaf, at_most_one_differs, leaves, set_leaf};
+pub use path::{Path, PathError, PathStep};
+pub use quote::{Style, is_literal};
 
 /// Longest text that is read, in bytes.
 pub const MAX_TEXT: usize = 16 << 20;

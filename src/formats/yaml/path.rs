@@ -21,9 +21,12 @@ pub struct Path {
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum PathStep {
+pub enum PathStep {
+    /// The value of a key.
     Key(String),
+    /// The nth item.
     Index(usize),
+    /// The item in which a key has a value.
     Where(String, String),
 }
 
@@ -71,16 +74,31 @@ impl Path {
         &self.text
     }
 
+    /// Its steps.
+    pub fn steps(&self) -> &[PathStep] {
+        &self.steps
+    }
+
+    /// Whether it chooses among documents.
+    pub fn has_document(&self) -> bool {
+        !self.document.is_empty()
+    }
+
+    /// A key as a step of a path.
+    pub(super) fn key(key: &str) -> String {
+        if key.chars().all(is_bare) && !key.is_empty() {
+            format!(".{key}")
+        } else {
+            format!(".\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
+        }
+    }
+
     /// The first `count` steps as text, for messages.
-    pub(super) fn prefix(&self, count: usize) -> String {
+    pub fn prefix(&self, count: usize) -> String {
         let mut out = String::new();
         for step in &self.steps[..count.min(self.steps.len())] {
             match step {
-                PathStep::Key(key) if key.chars().all(is_bare) && !key.is_empty() => {
-                    out.push('.');
-                    out.push_str(key);
-                }
-                PathStep::Key(key) => out.push_str(&format!(".{key:?}")),
+                PathStep::Key(key) => out.push_str(&Self::key(key)),
                 PathStep::Index(index) => out.push_str(&format!("[{index}]")),
                 PathStep::Where(key, value) => out.push_str(&format!("[{key}={value}]")),
             }

@@ -56,6 +56,15 @@ pub(super) fn is_string(text: &str) -> bool {
     !text.is_empty() && !NOT_A_STRING.is_match(&text.to_ascii_lowercase())
 }
 
+/// Whether a text is a number, a boolean or null to every reader alike.
+pub fn is_literal(text: &str) -> bool {
+    static LITERAL: LazyLock<Regex> = LazyLock::new(|| {
+        let number = r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?";
+        Regex::new(&format!("^(?:true|false|null|{number})$")).expect("the pattern is a constant")
+    });
+    LITERAL.is_match(text)
+}
+
 /// Whether a string may stand without quotes anywhere a value may.
 fn is_plain(text: &str) -> bool {
     let first = |c: char| c.is_alphanumeric() || matches!(c, '/' | '_' | '.' | '$' | '+');

@@ -100,7 +100,7 @@ impl Events {
     }
 
     /// The first value of a key of a mapping.
-    fn value(&self, mapping: usize, key: &str) -> Option<usize> {
+    pub(super) fn value(&self, mapping: usize, key: &str) -> Option<usize> {
         if !matches!(self.list[mapping].what, What::Mapping { .. }) {
             return None;
         }
@@ -238,10 +238,10 @@ impl Events {
     }
 
     /// Refuses a scalar that an edit cannot change on its own.
-    pub(super) fn editable(&self, target: &Target, path: &Path) -> Result<(), YamlError> {
-        let here = path.prefix(usize::MAX);
-        self.scalar(target, path)?;
-        self.unshared(target, path)?;
+    pub(super) fn editable(&self, target: &Target, here: &str) -> Result<(), YamlError> {
+        self.scalar(target, here)?;
+        self.unshared(target, here)?;
+        self.unique(target, here)?;
         let What::Scalar { style, tag, .. } = &self.list[target.node].what else {
             return Ok(());
         };
@@ -264,9 +264,34 @@ impl Events {
         }
     }
 
+    /// Refuses what is below a key that is there twice: which of them counts depends on the reader.
+    fn unique(&self, target: &Target, here: &str) -> Result<(), YamlError> {
+        for (parent, step) in target.above.iter().zip(&target.steps) {
+            let Step::Entry(index) = *step else { continue };
+            let keys = || {
+                self.entries(*parent)
+                    .map(|(key, _)| (key, self.list[key].what.scalar()))
+            };
+            let Some((_, Some(own))) = keys().nth(index) else {
+                continue;
+            };
+            let other = keys()
+                .enumerate()
+                .find_map(|(at, (node, key))| (at != index && key == Some(own)).then_some(node));
+            if let Some(other) = other {
+                let line = self.line(other);
+                return Err(self.error(
+                    Problem::Duplicate,
+                    format!("{here} is below the key {own:?}, which is there again on line {line}"),
+                    target.node,
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses what is not a scalar.
-    pub(super) fn scalar(&self, target: &Target, path: &Path) -> Result<(), YamlError> {
-        let here = path.prefix(usize::MAX);
+    pub(super) fn scalar(&self, target: &Target, here: &str) -> Result<(), YamlError> {
         let kind = match self.list[target.node].what {
             What::Scalar { .. } => return Ok(()),
             What::Alias(_) => {
@@ -289,7 +314,7 @@ impl Events {
     }
 
     /// Refuses what an alias repeats elsewhere.
-    pub(super) fn unshared(&self, target: &Target, path: &Path) -> Result<(), YamlError> {
+    pub(super) fn unshared(&self, target: &Target, here: &str) -> Result<(), YamlError> {
         for node in target.above.iter().chain([&target.node]) {
             let anchor = self.list[*node].what.anchor();
             if let Some(alias) = self.alias_of(anchor) {
@@ -298,9 +323,8 @@ impl Events {
                     .error(
                         Problem::Shared,
                         format!(
-                            "{} is anchored and repeated on line {line}, which an edit would \
-                             change too",
-                            path.prefix(usize::MAX)
+                            "{here} is anchored and repeated on line {line}, which an edit would \
+                             change too"
                         ),
                         *node,
                     )

@@ -4,16 +4,20 @@
 use std::collections::BTreeMap;
 
 use super::Bump;
-use crate::formats::{diff, yaml};
+use super::spec::{EditSpec, What};
+use crate::base::Text;
+use crate::formats::diff;
+use crate::formats::manifest::{self, Change, Format, Image, KUSTOMIZATIONS, Place};
+use crate::lang::{ImageField, Reference};
 use crate::ports::vcs::Snapshot;
 use crate::stage::{Failure, Missing, Values};
 
 /// One edit with everything known.
 pub(super) struct Edit {
-    pub(super) file: String,
-    pub(super) path: String,
-    pub(super) value: String,
-    pub(super) create: bool,
+    /// Where it may be: one path, or those a kustomization can have.
+    pub(super) files: Vec<String>,
+    pub(super) format: Format,
+    pub(super) edit: manifest::Edit,
 }
 
 /// The edits of this run, and what was left out.
@@ -22,9 +26,18 @@ pub(super) struct Edits {
     pub(super) left_out: Vec<String>,
 }
 
+/// A value that is different after the edits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Changed {
+    pub(super) file: String,
+    pub(super) change: Change,
+}
+
 /// A repository's files after the edits.
 pub(super) struct Edited {
     pub(super) files: BTreeMap<String, Vec<u8>>,
+    /// What was changed, in the order of the edits.
+    pub(super) changes: Vec<Changed>,
     pub(super) lines: Vec<String>,
     pub(super) diff: String,
 }
@@ -36,63 +49,152 @@ impl Bump {
         let mut left_out = Vec::new();
         for file in &self.files {
             let name = values.plain(&file.path).await?;
+            let files = match file.kustomization {
+                true => kustomizations(&name),
+                false => vec![name.clone()],
+            };
             for edit in &file.edits {
-                let value = match values.plain(&edit.value).await {
-                    Ok(value) => value,
+                match resolve(edit, values).await {
+                    Ok(edit) => edits.push(Edit {
+                        files: files.clone(),
+                        format: edit.format(file.format, &name),
+                        edit,
+                    }),
                     Err(missing @ Missing::Skipped { .. }) if edit.optional => {
-                        left_out.push(format!("{name} {} is left as it is: {missing}", edit.path));
-                        continue;
+                        left_out.push(format!(
+                            "{name} {} is left as it is: {missing}",
+                            called(edit)
+                        ));
                     }
                     Err(missing) => return Err(missing),
-                };
-                edits.push(Edit {
-                    file: name.clone(),
-                    path: values.plain(&edit.path).await?,
-                    value,
-                    create: edit.create,
-                });
+                }
             }
         }
         Ok(Edits { edits, left_out })
     }
 }
 
+/// What an edit is about, before its values are known.
+fn called(edit: &EditSpec) -> String {
+    match &edit.what {
+        What::Set { path, .. } => path.to_string(),
+        What::Image { image, .. } | What::Entry { image, .. } => format!("image {}", image.value),
+        What::Match { pattern, .. } => format!("/{}/", pattern.value),
+        What::Marker { name, .. } => format!("marker {name}"),
+    }
+}
+
+async fn resolve(edit: &EditSpec, values: &Values) -> Result<manifest::Edit, Missing> {
+    Ok(match &edit.what {
+        What::Set {
+            path,
+            value,
+            literal,
+            create,
+        } => manifest::Edit::Set {
+            value: values.plain(value).await?,
+            path: values.plain(path).await?,
+            literal: *literal,
+            create: *create,
+        },
+        What::Image {
+            image: name,
+            at,
+            container,
+            pinned,
+        } => {
+            let place = match (at, container) {
+                (Some(path), _) => Place::At(values.plain(path).await?),
+                (None, Some(name)) => Place::Container(values.plain(name).await?),
+                (None, None) => Place::Everywhere,
+            };
+            manifest::Edit::Image {
+                image: image(&name.value, *pinned, values).await?,
+                place,
+            }
+        }
+        What::Entry {
+            image: alias,
+            name,
+            pinned,
+            create,
+        } => manifest::Edit::Kustomize {
+            image: image(&alias.value, *pinned, values).await?,
+            name: match name {
+                Some(name) => Some(values.plain(name).await?),
+                None => None,
+            },
+            alias: alias.value.clone(),
+            create: *create,
+        },
+        What::Match { pattern, value } => manifest::Edit::Match {
+            pattern: pattern.value.clone(),
+            value: values.plain(value).await?,
+        },
+        What::Marker { name, value } => manifest::Edit::Marker {
+            name: values.plain(name).await?,
+            value: values.plain(value).await?,
+        },
+    })
+}
+
+/// An image as it is written down.
+async fn image(name: &str, pinned: bool, values: &Values) -> Result<Image, Missing> {
+    let field = async |field| {
+        let text = values
+            .lookup(&Reference::Image(name.to_owned(), field))
+            .await?;
+        match text {
+            Text::Plain(text) => Ok(text),
+            Text::Secret(_) => Err(Missing::Absent(format!("image `{name}` holds a secret"))),
+        }
+    };
+    Ok(Image {
+        name: field(ImageField::Name).await?,
+        tag: field(ImageField::Tag).await?,
+        digest: match pinned {
+            true => Some(field(ImageField::Digest).await?),
+            false => None,
+        },
+    })
+}
+
+/// The paths that the kustomization of a directory may have.
+fn kustomizations(directory: &str) -> Vec<String> {
+    let directory = directory.trim_end_matches('/');
+    let path = |name: &&str| match directory {
+        "" | "." => (*name).to_owned(),
+        directory => format!("{directory}/{name}"),
+    };
+    KUSTOMIZATIONS.iter().map(path).collect()
+}
+
 /// Makes the edits in what was read.
 pub(super) fn apply(edits: &[Edit], snapshot: &Snapshot) -> Result<Edited, Failure> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let mut lines = Vec::new();
+    let mut changes = Vec::new();
     for edit in edits {
-        let fail =
-            |why: String| Failure::failed(format!("{}: {why}; nothing was written", edit.file));
-        let before = match files
-            .get(&edit.file)
-            .or_else(|| snapshot.files.get(&edit.file))
-        {
-            Some(bytes) => {
-                std::str::from_utf8(bytes).map_err(|_| fail("it is not UTF-8 text".to_owned()))?
-            }
-            None => {
-                return Err(fail(format!(
-                    "it does not exist at {}",
-                    short_commit(&snapshot.commit)
-                )));
-            }
-        };
-        let path = yaml::Path::parse(&edit.path).map_err(|error| fail(error.to_string()))?;
-        let edited = if edit.create {
-            yaml::set_or_create(before, &path, &edit.value)
-        } else {
-            yaml::set(before, &path, &edit.value)
-        };
-        let edited = edited.map_err(|error| fail(format!("{}: {error}", edit.path)))?;
-        if edited.changed {
-            lines.push(format!(
-                "{} {}: {} → {}",
-                edit.file, edit.path, edited.before, edit.value
-            ));
-            files.insert(edit.file.clone(), edited.text.into_bytes());
+        let name = existing(&edit.files, snapshot)?;
+        let fail = |why: String| Failure::failed(format!("{name}: {why}; nothing was written"));
+        let bytes = files.get(name).or_else(|| snapshot.files.get(name));
+        let before = bytes
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .ok_or_else(|| fail("it is not UTF-8 text".to_owned()))?;
+        let (after, changed) = edit
+            .edit
+            .apply(edit.format, before)
+            .map_err(|error| fail(format!("{}: {error}", edit.edit.place())))?;
+        if changed.is_empty() {
+            continue;
         }
+        changes.extend(changed.into_iter().map(|change| Changed {
+            file: name.to_owned(),
+            change,
+        }));
+        files.insert(name.to_owned(), after.into_bytes());
     }
+    // Two edits may have cancelled each other out.
+    files.retain(|name, after| snapshot.files.get(name) != Some(after));
     let mut text = String::new();
     for (name, after) in &files {
         let before = snapshot
@@ -106,11 +208,41 @@ pub(super) fn apply(edits: &[Edit], snapshot: &Snapshot) -> Result<Edited, Failu
             &String::from_utf8_lossy(after),
         ));
     }
-    Ok(Edited {
+    let mut edited = Edited {
         files,
-        lines,
+        changes,
+        lines: Vec::new(),
         diff: text,
-    })
+    };
+    let line = |Changed { file, change }: &Changed| {
+        let Change {
+            place,
+            before,
+            after,
+            ..
+        } = change;
+        format!("{file} {place}: {before} → {after}")
+    };
+    edited.lines = edited.changes.iter().map(line).collect();
+    Ok(edited)
+}
+
+/// The one of several paths that is there.
+fn existing<'a>(paths: &'a [String], snapshot: &Snapshot) -> Result<&'a str, Failure> {
+    let mut there = paths
+        .iter()
+        .filter(|path| snapshot.files.contains_key(*path));
+    match (there.next(), there.next()) {
+        (Some(path), None) => Ok(path),
+        (Some(one), Some(other)) => Err(Failure::failed(format!(
+            "{one} and {other} are both there, so it is not clear which counts; nothing was written"
+        ))),
+        (None, _) => Err(Failure::failed(format!(
+            "{}: it does not exist at {}; nothing was written",
+            paths.join(" or "),
+            short_commit(&snapshot.commit)
+        ))),
+    }
 }
 
 /// A commit as people write it.
@@ -120,7 +252,10 @@ pub(super) fn short_commit(commit: &str) -> &str {
 
 /// The files that are read.
 pub(super) fn paths(edits: &[Edit]) -> Vec<String> {
-    let mut paths: Vec<String> = edits.iter().map(|edit| edit.file.clone()).collect();
+    let mut paths: Vec<String> = edits
+        .iter()
+        .flat_map(|edit| edit.files.iter().cloned())
+        .collect();
     paths.sort();
     paths.dedup();
     paths

@@ -1,6 +1,7 @@
 //! `bump`: edits manifests in a git repository and commits, again and again until nobody is in
 //! the way.
 
+mod check;
 mod edits;
 mod spec;
 mod write;
@@ -10,16 +11,15 @@ use async_trait::async_trait;
 pub use spec::KIND;
 
 use edits::{Edits, apply, paths, short_commit};
-use spec::File;
+use spec::{EditSpec, File};
 use write::pushed;
 
 use super::{
-    CheckContext, Done, Failure, Forecast, Missing, PlanContext, Stage, StageContext, Values,
-    Verdict,
+    CheckContext, Done, Failure, Forecast, Missing, PlanContext, Read, Stage, StageContext, Values,
+    Verdict, Want,
 };
 use crate::base::{Diagnostic, Source, Spanned};
 use crate::decl::{self, Repo};
-use crate::formats::yaml;
 use crate::lang::Template;
 use crate::ports::vcs::Remote;
 
@@ -68,11 +68,25 @@ const KEY: &str = "commit";
 
 #[async_trait]
 impl Stage for Bump {
+    fn reads(&self) -> Vec<Read> {
+        let edits = self.files.iter().flat_map(|file| &file.edits);
+        edits
+            .filter_map(|edit| {
+                let image = edit.image()?;
+                Some(Read {
+                    what: Want::Image(image.value.clone()),
+                    span: image.span,
+                    optional: edit.optional,
+                })
+            })
+            .collect()
+    }
+
     fn templates(&self) -> Vec<&Template> {
         let edits = self.files.iter().flat_map(|file| &file.edits);
         let required = edits
             .filter(|edit| !edit.optional)
-            .flat_map(|edit| [&edit.path, &edit.value]);
+            .flat_map(EditSpec::templates);
         let repo = self
             .declared
             .iter()
@@ -96,7 +110,7 @@ impl Stage for Bump {
         let edits = self.files.iter().flat_map(|file| &file.edits);
         edits
             .filter(|edit| edit.optional)
-            .flat_map(|edit| [&edit.path, &edit.value])
+            .flat_map(EditSpec::templates)
             .collect()
     }
 
@@ -108,15 +122,8 @@ impl Stage for Bump {
             &self.source,
             diagnostics,
         );
-        for edit in self.files.iter().flat_map(|file| &file.edits) {
-            if let Some(path) = edit.path.as_literal()
-                && let Err(error) = yaml::Path::parse(path)
-            {
-                diagnostics.push(
-                    Diagnostic::error("PW0015", format!("\"{path}\" is not a path: {error}"), &self.source, edit.path.span)
-                        .help("write `.key.key`, `[0]`, `[name=app]`, and quote keys that hold dots: `.\"a.b\"`"),
-                );
-            }
+        for file in &self.files {
+            file.check(cx, &self.source, diagnostics);
         }
     }
 
