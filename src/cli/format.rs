@@ -356,6 +356,7 @@ RUN     PIPELINE             OUTCOME         COMMIT   REF     CREATED  TOOK
             },
             inputs: BTreeMap::from([("version".to_owned(), "1.4".to_owned())]),
             vars: BTreeMap::new(),
+            watched: BTreeMap::new(),
             upstream: Some(Upstream {
                 run: RunId::new(1, 1),
                 attempt: 1,

@@ -8,7 +8,7 @@ use super::app::{App, Exit, Failure};
 use super::args::{EventArg, For, Graph, GraphFormat, Plan, PlanFormat};
 use super::project;
 use crate::base::Commit;
-use crate::event::{Outcome, RunState, Trigger, Upstream};
+use crate::event::{Chosen, Outcome, RunState, Trigger, Upstream};
 use crate::journal::replay;
 use crate::pipeline::Project;
 use crate::plan::{self, Origin, build, chained_by, forecast};
@@ -101,6 +101,7 @@ pub(super) fn graph(app: &App<'_>, args: &Graph) -> Result<Exit, Failure> {
         cause: Trigger::Manual,
         inputs: BTreeMap::new(),
         vars: BTreeMap::new(),
+        watched: BTreeMap::new(),
         upstream: None,
         only: Vec::new(),
     };
@@ -130,9 +131,12 @@ pub(super) async fn origin(
         .clone()
         .or_else(|| event.as_ref().and_then(|event| event.reference.clone()));
     let commit = workspace.commit(reference.as_deref()).await?;
-    let upstream = match &what.upstream {
-        Some(run) => Some(upstream(store, app.find(store, run)?)?),
-        None => None,
+    let (upstream, watched) = match &what.upstream {
+        Some(run) => {
+            let (upstream, watched) = upstream(store, app.find(store, run)?)?;
+            (Some(upstream), watched)
+        }
+        None => (None, BTreeMap::new()),
     };
     let cause = match (&what.event, event) {
         (_, Some(event)) => event.cause(),
@@ -163,13 +167,17 @@ pub(super) async fn origin(
             .map(|input| (input.name.clone(), input.value.clone()))
             .collect(),
         vars: BTreeMap::new(),
+        watched,
         upstream,
         only,
     })
 }
 
-/// A finished run as the upstream of another.
-fn upstream(store: &dyn StoreReader, run: crate::base::RunId) -> Result<Upstream, Failure> {
+/// A finished run as the upstream of another, and what was chosen for it.
+fn upstream(
+    store: &dyn StoreReader,
+    run: crate::base::RunId,
+) -> Result<(Upstream, BTreeMap<String, Chosen>), Failure> {
     let state = RunState::of(&replay(store, &run)?);
     let (Some(created), Some(outcome)) = (&state.created, state.outcome) else {
         return Err(Failure::usage(
@@ -183,13 +191,14 @@ fn upstream(store: &dyn StoreReader, run: crate::base::RunId) -> Result<Upstream
             .iter()
             .map(|(name, value)| (format!("{}.{name}", stage.id), value.clone()))
     });
-    Ok(Upstream {
+    let upstream = Upstream {
         run,
         attempt: state.attempt,
         pipeline: created.pipeline.clone(),
         outcome,
         outputs: outputs.collect(),
-    })
+    };
+    Ok((upstream, created.watched.clone()))
 }
 
 /// The parts of a forge's push or pull request event that matter here.

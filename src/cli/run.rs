@@ -200,6 +200,7 @@ async fn fresh(
         cause: created.trigger.clone(),
         inputs: created.inputs.clone(),
         vars: Default::default(),
+        watched: created.watched.clone(),
         upstream: created.upstream.clone(),
         only: created.only.clone(),
     };
