@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::app::{App, Exit, Failure};
 use super::args::{EventArg, For, Graph, GraphFormat, Plan, PlanFormat};
 use super::project;
+use super::watch::lookout::{choose_now, tip};
 use crate::base::Commit;
 use crate::event::{Chosen, Outcome, RunState, Trigger, Upstream};
 use crate::journal::replay;
@@ -21,7 +22,7 @@ pub(super) async fn run(app: &App<'_>, args: &Plan) -> Result<Exit, Failure> {
     let project = project::sound(app)?;
     let world = app.worlds.real(&app.root(), &app.state_dir())?;
     let readers = &world.readers;
-    let origin = origin(
+    let mut origin = origin(
         app,
         &*readers.workspace,
         &*readers.store,
@@ -30,6 +31,15 @@ pub(super) async fn run(app: &App<'_>, args: &Plan) -> Result<Exit, Failure> {
         Vec::new(),
     )
     .await?;
+    if origin.cause == Trigger::Watch {
+        if args.what.reference.is_none() {
+            origin.commit = tip(&*readers.workspace, None).await?;
+        }
+        if !args.offline {
+            let commit = &origin.commit;
+            origin.watched = choose_now(&project, &args.pipeline, readers, commit).await?;
+        }
+    }
     let plan = build(&project, &args.pipeline, origin)?;
     let chained = names(&project, &args.pipeline);
     let chained: Vec<&str> = chained.iter().map(String::as_str).collect();
