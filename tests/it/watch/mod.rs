@@ -1,0 +1,4 @@
+//! `watch` and `images`, from a registry to a commit in a manifest repository.
+
+mod delivery;
+mod trouble;
