@@ -15,6 +15,7 @@ use pipewright::adapters::aws::services::AwsServices;
 use pipewright::adapters::aws::{AwsSecrets, Clouds, EcrRegistry};
 use pipewright::adapters::clock::SystemClock;
 use pipewright::adapters::docker::{DeclaredEngines, Docker};
+use pipewright::adapters::doorbell::HttpDoorbell;
 use pipewright::adapters::files::HostFiles;
 use pipewright::adapters::git::{self, GitRemotes, GitWorkspace};
 use pipewright::adapters::http::Http;
@@ -25,12 +26,13 @@ use pipewright::adapters::scanner::Scanners;
 use pipewright::adapters::sim::{SimOptions, SimWorld};
 use pipewright::adapters::sqlite::SqliteStore;
 use pipewright::adapters::webhook::WebHook;
-use pipewright::base::{Commit, LateSecrets, Timestamp};
+use pipewright::base::{Commit, LateSecrets, Secret, Timestamp};
 use pipewright::cli::args::{Cli, Color};
 use pipewright::cli::{
     AdvisoryDatabase, App, Exit, Failure, Screen, Worlds, dispatch, dispatch_quick,
 };
 use pipewright::ports::clock::Clock;
+use pipewright::ports::doorbell::Doorbell;
 use pipewright::ports::scanner::Scanner;
 use pipewright::ports::store::{Pruned, Retention, Store, StoreReader as _};
 use pipewright::ports::{Readers, World};
@@ -130,6 +132,7 @@ fn style(color: Color, terminal: bool) -> Style {
 /// The world of this host.
 struct Host;
 
+#[async_trait::async_trait]
 impl Worlds for Host {
     fn existing(&self, state: &Path) -> Option<Arc<dyn Store>> {
         SqliteStore::open_existing(state).map(|store| Arc::new(store) as Arc<dyn Store>)
@@ -217,6 +220,21 @@ impl Worlds for Host {
 
     fn scanner(&self, state: &Path) -> Result<Arc<dyn Scanner>, Failure> {
         Ok(Arc::new(scanners(engine()?, state)))
+    }
+
+    async fn listen(
+        &self,
+        address: std::net::SocketAddr,
+        secret: Secret,
+    ) -> Result<Arc<dyn Doorbell>, Failure> {
+        let doorbell = HttpDoorbell::listen(address, secret).await;
+        let doorbell = doorbell.map_err(|error| {
+            Failure::usage(
+                format!("cannot listen at {address}: {error}"),
+                "name an address of this host whose port is free",
+            )
+        })?;
+        Ok(Arc::new(doorbell))
     }
 
     fn simulated(&self, commit: Commit, files: Vec<(String, String)>) -> World {

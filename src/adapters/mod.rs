@@ -18,6 +18,7 @@ pub mod sqlite;
 pub mod webhook;
 
 pub mod docker;
+pub mod doorbell;
 pub mod files;
 pub mod git;
 pub mod image;

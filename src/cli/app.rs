@@ -32,7 +32,8 @@ pub struct App<'a> {
 }
 
 /// Opens the world.
-pub trait Worlds {
+#[async_trait::async_trait]
+pub trait Worlds: Sync {
     /// The state directory, if it is there already.
     fn existing(&self, state: &Path) -> Option<Arc<dyn Store>>;
 
@@ -47,6 +48,13 @@ pub trait Worlds {
 
     /// Scanners of this host, which put what they need for a while into the state directory.
     fn scanner(&self, state: &Path) -> Result<Arc<dyn Scanner>, Failure>;
+
+    /// Takes notifications of registries that show a secret.
+    async fn listen(
+        &self,
+        address: std::net::SocketAddr,
+        secret: crate::base::Secret,
+    ) -> Result<Arc<dyn crate::ports::doorbell::Doorbell>, Failure>;
 
     /// A simulated world with the pipelines and files of a repository at a commit.
     fn simulated(&self, commit: crate::base::Commit, files: Vec<(String, String)>) -> World;

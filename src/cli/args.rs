@@ -16,6 +16,7 @@ mod bump;
 mod rollback;
 mod scan;
 mod values;
+mod watch;
 
 pub use advisories::{Advisories, AdvisoriesCommand, Import, Status};
 pub use aws::{Aws, Policy};
@@ -23,6 +24,7 @@ pub use bump::{Assignment, Bump, ImageArg, Marker};
 pub use rollback::{Rollback, TakeBack};
 pub use scan::{Report, ReportFormat, Scan, ScanFormat};
 pub use values::{EventArg, EventArgError, Input, InputError, RunRef, RunRefError};
+pub use watch::{Images, ImagesFormat, Watch, WatchFormat};
 
 use super::diagnostics::DiagnosticFormat;
 use crate::base::{parse_duration, parse_size};
@@ -45,12 +47,14 @@ Run:
   cancel       Ask a run to stop
   scan         Scan an image for known vulnerabilities
   bump         Change values in files, and nothing else in them
+  watch        Look at registries and run a pipeline when images change
 
 Look:
   runs         List runs
   show         Show what came of a run
   report       Show what scans of a run found
   logs         Print what stages printed
+  images       Explain which tag of an image would be chosen, and why
   prune        Forget old runs
 
 Set up:
@@ -233,6 +237,30 @@ Examples:
 
 Exit status: 0 it is as asked, 1 an edit was refused (or --check found a difference), 2 wrong use.")]
     Bump(Box<Bump>),
+    /// Look at registries and run a pipeline when images change
+    ///
+    /// Looks as the `watch` triggers of the pipeline say, and starts one run for each new set of
+    /// digests, at the tip of the default branch, until it is told to stop. What it started is
+    /// remembered; several may watch with one state directory.
+    #[command(after_help = "\
+Examples:
+  pipewright watch update                    until Ctrl-C
+  pipewright watch update --once             once, for cron
+  pipewright watch update --once --dry-run   say what would be started
+  pipewright watch update --listen 127.0.0.1:8086 --listen-secret /run/secrets/hook
+
+Exit status with --once: 0 nothing new, or the run succeeded; 1 the look or the run failed.")]
+    Watch(Watch),
+    /// Explain which tag of an image would be chosen, and why
+    ///
+    /// Looks at the registry as the `watch` trigger that names the image would, and tells of each
+    /// tag why it is chosen or not. Starts nothing.
+    #[command(after_help = "\
+Examples:
+  pipewright images app                      the best tags first
+  pipewright images app --limit 200          more of them
+  pipewright images app --format json        for programs")]
+    Images(Images),
     /// Print what stages printed
     ///
     /// Prints the log of one stage, or of all stages in turn. Secrets are masked.

@@ -27,6 +27,7 @@ pub(super) async fn policy(app: &App<'_>, args: &Policy) -> Result<Exit, Failure
         cause: Trigger::Manual,
         inputs: BTreeMap::new(),
         vars: BTreeMap::new(),
+        watched: BTreeMap::new(),
         upstream: None,
         only: Vec::new(),
     };

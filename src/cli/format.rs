@@ -142,6 +142,10 @@ pub fn show_head(state: &RunState, now: Timestamp, style: Style) -> String {
             let line = format!("{} run {}", upstream.pipeline, upstream.run);
             lines.push(("after", line));
         }
+        for (image, chosen) in &created.watched {
+            let line = format!("{image}:{} {}", chosen.tag, chosen.digest);
+            lines.push(("chosen", line));
+        }
         let inputs: Vec<String> = created
             .inputs
             .iter()
@@ -204,6 +208,7 @@ pub fn show_json(state: &RunState) -> String {
         "dirty": created.is_some_and(|created| created.dirty),
         "simulated": created.is_some_and(|created| created.simulated),
         "trigger": created.map(|created| &created.trigger),
+        "watched": created.map(|created| &created.watched),
         "inputs": created.map(|created| &created.inputs),
         "upstream": created.and_then(|created| created.upstream.as_ref()).map(|up| &up.run),
         "root": created.map_or(state.run.as_ref(), |created| Some::<&RunId>(&created.root)),
@@ -356,6 +361,7 @@ RUN     PIPELINE             OUTCOME         COMMIT   REF     CREATED  TOOK
             },
             inputs: BTreeMap::from([("version".to_owned(), "1.4".to_owned())]),
             vars: BTreeMap::new(),
+            watched: BTreeMap::new(),
             upstream: Some(Upstream {
                 run: RunId::new(1, 1),
                 attempt: 1,

@@ -12,6 +12,7 @@ pub mod completions;
 pub mod diagnostics;
 mod follow;
 pub mod format;
+mod images;
 pub mod init;
 mod look;
 pub mod man;
@@ -24,6 +25,7 @@ mod rollback;
 mod run;
 mod scan;
 mod screen;
+mod watch;
 
 use args::Command;
 
@@ -52,6 +54,8 @@ pub fn dispatch_quick(app: &App<'_>, command: &Command) -> Option<Result<Exit, F
         | Command::Logs(_)
         | Command::Advisories(_)
         | Command::Aws(_)
+        | Command::Watch(_)
+        | Command::Images(_)
         | Command::Scan(_) => return None,
     })
 }
@@ -67,6 +71,8 @@ pub async fn dispatch(app: &App<'_>, command: &Command) -> Result<Exit, Failure>
         Command::Logs(args) => follow::logs(app, args).await,
         Command::Advisories(args) => advisories::run(app, args).await,
         Command::Scan(args) => scan::scan(app, args).await,
+        Command::Watch(args) => watch::watch(app, args).await,
+        Command::Images(args) => images::images(app, args).await,
         other => dispatch_quick(app, other).unwrap_or(Ok(Exit::SUCCESS)),
     }
 }

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use super::app::{App, Exit, Failure};
 use super::args::{EventArg, For, Graph, GraphFormat, Plan, PlanFormat};
 use super::project;
+use super::watch::lookout::{choose_now, tip};
 use crate::base::Commit;
-use crate::event::{Outcome, RunState, Trigger, Upstream};
+use crate::event::{Chosen, Outcome, RunState, Trigger, Upstream};
 use crate::journal::replay;
 use crate::pipeline::Project;
 use crate::plan::{self, Origin, build, chained_by, forecast};
@@ -21,7 +22,7 @@ pub(super) async fn run(app: &App<'_>, args: &Plan) -> Result<Exit, Failure> {
     let project = project::sound(app)?;
     let world = app.worlds.real(&app.root(), &app.state_dir())?;
     let readers = &world.readers;
-    let origin = origin(
+    let mut origin = origin(
         app,
         &*readers.workspace,
         &*readers.store,
@@ -30,6 +31,15 @@ pub(super) async fn run(app: &App<'_>, args: &Plan) -> Result<Exit, Failure> {
         Vec::new(),
     )
     .await?;
+    if origin.cause == Trigger::Watch {
+        if args.what.reference.is_none() {
+            origin.commit = tip(&*readers.workspace, None).await?;
+        }
+        if !args.offline {
+            let commit = &origin.commit;
+            origin.watched = choose_now(&project, &args.pipeline, readers, commit).await?;
+        }
+    }
     let plan = build(&project, &args.pipeline, origin)?;
     let chained = names(&project, &args.pipeline);
     let chained: Vec<&str> = chained.iter().map(String::as_str).collect();
@@ -101,6 +111,7 @@ pub(super) fn graph(app: &App<'_>, args: &Graph) -> Result<Exit, Failure> {
         cause: Trigger::Manual,
         inputs: BTreeMap::new(),
         vars: BTreeMap::new(),
+        watched: BTreeMap::new(),
         upstream: None,
         only: Vec::new(),
     };
@@ -130,9 +141,12 @@ pub(super) async fn origin(
         .clone()
         .or_else(|| event.as_ref().and_then(|event| event.reference.clone()));
     let commit = workspace.commit(reference.as_deref()).await?;
-    let upstream = match &what.upstream {
-        Some(run) => Some(upstream(store, app.find(store, run)?)?),
-        None => None,
+    let (upstream, watched) = match &what.upstream {
+        Some(run) => {
+            let (upstream, watched) = upstream(store, app.find(store, run)?)?;
+            (Some(upstream), watched)
+        }
+        None => (None, BTreeMap::new()),
     };
     let cause = match (&what.event, event) {
         (_, Some(event)) => event.cause(),
@@ -163,13 +177,17 @@ pub(super) async fn origin(
             .map(|input| (input.name.clone(), input.value.clone()))
             .collect(),
         vars: BTreeMap::new(),
+        watched,
         upstream,
         only,
     })
 }
 
-/// A finished run as the upstream of another.
-fn upstream(store: &dyn StoreReader, run: crate::base::RunId) -> Result<Upstream, Failure> {
+/// A finished run as the upstream of another, and what was chosen for it.
+fn upstream(
+    store: &dyn StoreReader,
+    run: crate::base::RunId,
+) -> Result<(Upstream, BTreeMap<String, Chosen>), Failure> {
     let state = RunState::of(&replay(store, &run)?);
     let (Some(created), Some(outcome)) = (&state.created, state.outcome) else {
         return Err(Failure::usage(
@@ -183,13 +201,14 @@ fn upstream(store: &dyn StoreReader, run: crate::base::RunId) -> Result<Upstream
             .iter()
             .map(|(name, value)| (format!("{}.{name}", stage.id), value.clone()))
     });
-    Ok(Upstream {
+    let upstream = Upstream {
         run,
         attempt: state.attempt,
         pipeline: created.pipeline.clone(),
         outcome,
         outputs: outputs.collect(),
-    })
+    };
+    Ok((upstream, created.watched.clone()))
 }
 
 /// The parts of a forge's push or pull request event that matter here.

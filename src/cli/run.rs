@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::app::{App, Exit, Failure};
 use super::args::{Rerun, Run, RunFormat};
 use super::screen::{self, Watch};
+use super::watch::lookout::choose_now;
 use super::{look, plan as plan_command, project};
 use crate::base::{RunId, StageId, human_bytes};
 use crate::engine::{
@@ -32,6 +33,17 @@ pub(super) struct Reports<'a> {
     format: Option<RunFormat>,
     junit: Option<&'a std::path::Path>,
     summary: Option<&'a std::path::Path>,
+}
+
+impl Reports<'_> {
+    /// Nothing but the screen.
+    pub(super) const fn of(format: Option<RunFormat>) -> Self {
+        Self {
+            format,
+            junit: None,
+            summary: None,
+        }
+    }
 }
 
 /// A run to begin or to go on with.
@@ -61,7 +73,7 @@ pub(super) async fn run(app: &App<'_>, args: &Run) -> Result<Exit, Failure> {
     let project = project::sound(app)?;
     let real = app.worlds.real(&app.root(), &app.state_dir())?;
     let workspace = &*real.readers.workspace;
-    let origin = plan_command::origin(
+    let mut origin = plan_command::origin(
         app,
         workspace,
         &*real.readers.store,
@@ -70,6 +82,10 @@ pub(super) async fn run(app: &App<'_>, args: &Run) -> Result<Exit, Failure> {
         args.only.clone(),
     )
     .await?;
+    if origin.cause == crate::event::Trigger::Watch && !args.simulate {
+        let readers = &real.readers;
+        origin.watched = choose_now(&project, pipeline, readers, &origin.commit).await?;
+    }
     if !args.dirty && args.what.reference.is_none() && workspace.is_dirty().await? {
         tell(
             app,
@@ -200,6 +216,7 @@ async fn fresh(
         cause: created.trigger.clone(),
         inputs: created.inputs.clone(),
         vars: Default::default(),
+        watched: created.watched.clone(),
         upstream: created.upstream.clone(),
         only: created.only.clone(),
     };
@@ -323,6 +340,21 @@ impl<'a, 'b> Session<'a, 'b> {
             format,
             reports,
         })
+    }
+
+    /// Ends without running anything; what was written is all there.
+    pub(super) async fn end(self) {
+        let Self {
+            engine,
+            task,
+            watch,
+            shown,
+            ..
+        } = self;
+        drop(engine);
+        drop(watch);
+        task.finished().await;
+        shown.finish();
     }
 
     /// Brings runs and what follows from them to their end, and reports.

@@ -28,6 +28,16 @@ pub struct NewRun<'a> {
 
 /// Creates a run. It exists once this returns; nothing of it has begun.
 pub async fn create(engine: &Engine, new: NewRun<'_>) -> Result<RunId, EngineError> {
+    create_with(engine, new, |_| Vec::new()).await
+}
+
+/// Creates a run and changes what is remembered in the same transaction, so that neither is ever
+/// there without the other.
+pub async fn create_with(
+    engine: &Engine,
+    new: NewRun<'_>,
+    remember: impl FnOnce(&RunId) -> Vec<Change>,
+) -> Result<RunId, EngineError> {
     let clock = &engine.world.readers.clock;
     let run = RunId::new(millis(clock.now()), clock.random() as u32);
     let definition = engine
@@ -47,6 +57,7 @@ pub async fn create(engine: &Engine, new: NewRun<'_>) -> Result<RunId, EngineErr
             Some(upstream) => root_of(engine, &upstream.run)?,
             None => run.clone(),
         },
+        watched: origin.watched.clone(),
         upstream: origin.upstream.clone(),
         definition,
         project: new.directory.to_owned(),
@@ -61,9 +72,11 @@ pub async fn create(engine: &Engine, new: NewRun<'_>) -> Result<RunId, EngineErr
     };
     let row = row(&run, &created, clock.now());
     let event = Event::RunCreated(Box::new(created));
+    let mut changes = vec![Change::CreateRun(row)];
+    changes.extend(remember(&run));
     engine
         .journal
-        .commit(vec![(run.clone(), event)], vec![Change::CreateRun(row)])
+        .commit(vec![(run.clone(), event)], changes)
         .await?;
     Ok(run)
 }
@@ -265,6 +278,7 @@ fn chain_to(
         cause: Trigger::Pipeline,
         inputs: inputs.clone(),
         vars: created.vars.clone(),
+        watched: created.watched.clone(),
         upstream: Some(upstream.clone()),
         only: Vec::new(),
     };
@@ -278,6 +292,7 @@ fn chain_to(
         trigger: Trigger::Pipeline,
         inputs,
         vars: created.vars.clone(),
+        watched: created.watched.clone(),
         upstream: Some(upstream),
         root: created.root.clone(),
         definition: created.definition.clone(),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use cancel::Cancel;
-pub use chain::{NewRun, create, rerun, take_back};
+pub use chain::{NewRun, create, create_with, rerun, take_back};
 use definition::sites;
 pub use definition::{Definition, sites_of};
 pub use run::{Ended, execute};

@@ -69,6 +69,7 @@ pub async fn execute(
         cause: created.trigger.clone(),
         inputs: created.inputs.clone(),
         vars: created.vars.clone(),
+        watched: created.watched.clone(),
         upstream: created.upstream.clone(),
         only: created.only.clone(),
     };

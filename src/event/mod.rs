@@ -4,6 +4,7 @@
 //! Events are appended by the engine only. Stages emit logs and progress, which are not events
 //! and are not kept in the journal.
 
+mod chosen;
 mod outcome;
 mod state;
 
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use chosen::Chosen;
 pub use outcome::Outcome;
 pub use state::{EffectState, RunState, StageState};
 
@@ -141,6 +143,10 @@ pub struct RunCreated {
     /// Variables as resolved.
     #[serde(default)]
     pub vars: BTreeMap<String, String>,
+    /// What was chosen for images by watching their registries, in this run or in the one it
+    /// follows from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub watched: BTreeMap<String, Chosen>,
     /// The run it was chained from.
     pub upstream: Option<Upstream>,
     /// The first run of its chain; itself if it was not chained.

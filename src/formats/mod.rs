@@ -6,6 +6,7 @@ pub mod dockerfile;
 pub mod dockerignore;
 pub mod image_reference;
 pub mod manifest;
+pub mod notification;
 pub mod purl;
 pub mod task_definition;
 pub mod version;

@@ -3,6 +3,7 @@
 mod lower;
 mod spec;
 mod trigger;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 pub use lower::load;
 pub use spec::{PIPELINE, PROJECT};
 pub use trigger::{ChainOutcome, Input, InputType, Paths, Trigger};
+pub use watch::{Strategy, Watch};
 
 use crate::base::{Source, Span, Spanned, StageId};
 use crate::decl::Decls;
@@ -94,5 +96,14 @@ impl Pipeline {
         self.triggers
             .iter()
             .filter(|trigger| matches!(trigger.value, Trigger::Pipeline { .. }))
+    }
+    /// The images it watches, in the order they are written.
+    pub fn watches(&self) -> impl Iterator<Item = &Watch> {
+        self.triggers
+            .iter()
+            .filter_map(|trigger| match &trigger.value {
+                Trigger::Watch(watch) => Some(&**watch),
+                _ => None,
+            })
     }
 }

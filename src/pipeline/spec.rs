@@ -1,5 +1,6 @@
 //! Nodes of a file that are no declarations and no stages.
 
+use super::watch::WATCH;
 use crate::lang::spec::{Args, NodeSpec, PropSpec, Type};
 use crate::stage::common::CONCURRENCY;
 
@@ -82,39 +83,6 @@ const CHAINED: NodeSpec = NodeSpec {
         "The end of another pipeline's run, at the same commit.",
     )
 };
-const SAME_TAG: NodeSpec = NodeSpec::new("same-tag", "Wait until all of them have the tag.");
-const ALLOW: NodeSpec = NodeSpec {
-    args: Args::some(Type::Regex, "tag"),
-    ..NodeSpec::new("allow", "Tags that may be chosen.")
-};
-const IGNORE: NodeSpec = NodeSpec {
-    args: Args::some(Type::Glob, "tag"),
-    ..NodeSpec::new("ignore", "Tags that may not.")
-};
-const PLATFORM: NodeSpec = NodeSpec {
-    args: Args::some(Type::Literal, "platform"),
-    ..NodeSpec::new("platform", "Platforms the image must have.")
-};
-const WATCH: NodeSpec = NodeSpec {
-    args: Args::some(Type::Decl("image"), "image"),
-    props: &[
-        PropSpec::new("semver", Type::Constraint, "the highest version that fits"),
-        PropSpec::new(
-            "strategy",
-            Type::OneOf(&["newest-build", "digest", "alphabetical"]),
-            "another way to choose",
-        ),
-        PropSpec::new(
-            "every",
-            Type::Duration,
-            "how often to look; \"5m\" if absent",
-        ),
-    ],
-    children: &[&SAME_TAG, &ALLOW, &IGNORE, &PLATFORM],
-    many: true,
-    ..NodeSpec::new("watch", "A new version of images in their registry.")
-};
-
 /// `on`.
 pub const ON: NodeSpec = NodeSpec {
     children: &[&PUSH, &PULL_REQUEST, &SCHEDULE, &MANUAL, &CHAINED, &WATCH],

@@ -1,5 +1,6 @@
 //! What starts a pipeline.
 
+use super::watch::Watch;
 use crate::base::{Diagnostic, Spanned};
 use crate::lang::{Node, expr};
 
@@ -44,10 +45,7 @@ pub enum Trigger {
         outcome: ChainOutcome,
     },
     /// A registry that is watched.
-    Watch {
-        /// The images.
-        images: Vec<Spanned<String>>,
-    },
+    Watch(Box<Watch>),
 }
 
 /// How an upstream run must have ended.
@@ -220,13 +218,10 @@ impl Trigger {
                 }),
                 None => Vec::new(),
             },
-            "watch" => one(Self::Watch {
-                images: node
-                    .args
-                    .iter()
-                    .filter_map(|value| value.spanned())
-                    .collect(),
-            }),
+            "watch" => match Watch::lower(node, diagnostics) {
+                Some(watch) => one(Self::Watch(Box::new(watch))),
+                None => Vec::new(),
+            },
             _ => Vec::new(),
         }
     }
@@ -240,7 +235,7 @@ impl Trigger {
             Self::Schedule { cron, .. } => format!("schedule \"{cron}\""),
             Self::Manual => "manual".to_owned(),
             Self::Pipeline { name, .. } => format!("pipeline {}", name.value),
-            Self::Watch { .. } => "watch".to_owned(),
+            Self::Watch(watch) => watch.describe(),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::graph::{Graph, Vertex, Why};
 use crate::base::{Commit, RunId, Secret, StageId};
 use crate::decl::{Decls, KeptIn, VarSource};
-use crate::event::{Outcome, Trigger as Cause, Upstream};
+use crate::event::{Chosen, Outcome, Trigger as Cause, Upstream};
 use crate::lang::Reference;
 use crate::lang::suggest::suggest;
 use crate::pipeline::{ChainOutcome, Input, Pipeline, Project, StageEntry, Trigger};
@@ -30,6 +30,8 @@ pub struct Origin {
     pub inputs: BTreeMap<String, String>,
     /// Variables, if they were resolved before (a resumed run).
     pub vars: BTreeMap<String, String>,
+    /// What was chosen for images by watching their registries.
+    pub watched: BTreeMap<String, Chosen>,
     /// The run it is chained from.
     pub upstream: Option<Upstream>,
     /// Only these stages, and what they use.
@@ -255,21 +257,23 @@ impl Plan {
             .collect()
     }
 
+    /// Names of the secrets that the registries of images need.
+    pub fn secrets_of_images<'a>(&self, images: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+        let names = RefCell::new(BTreeSet::new());
+        self.note_registries(
+            &names,
+            images.filter_map(|image| self.registry_of(image)).collect(),
+            BTreeSet::new(),
+        );
+        names.into_inner()
+    }
+
     /// Names of the secrets a stage reads, by itself or for the registries it uses.
     pub fn secrets_of(&self, stage: &StageEntry) -> BTreeSet<String> {
         let names = RefCell::new(BTreeSet::new());
         let mut registries = BTreeSet::new();
         let mut accounts = BTreeSet::new();
-        let note = |templates: Vec<&crate::lang::Template>| {
-            for template in templates {
-                for reference in template.references() {
-                    if let Reference::Secret(name) = &reference.value {
-                        names.borrow_mut().insert(name.clone());
-                    }
-                }
-            }
-        };
-        note(stage.body.templates());
+        note(&names, stage.body.templates());
         for read in stage.body.reads() {
             use crate::stage::Want;
             if let Want::Image(image) | Want::Built(image) | Want::Gate(image) = &read.what {
@@ -285,6 +289,18 @@ impl Plan {
         }
         registries.extend(self.registry_of(stage.id.name()));
         accounts.extend(stage.body.accounts());
+        self.note_registries(&names, registries, accounts);
+        names.into_inner()
+    }
+
+    /// Notes the secrets that open registries and accounts, and the accounts secrets are kept in.
+    fn note_registries(
+        &self,
+        names: &RefCell<BTreeSet<String>>,
+        registries: BTreeSet<String>,
+        mut accounts: BTreeSet<String>,
+    ) {
+        let note = |templates: Vec<&crate::lang::Template>| note(names, templates);
         for name in registries {
             if let Some(registry) = self.decls.registries.get(&name) {
                 note(registry.value.templates());
@@ -302,7 +318,6 @@ impl Plan {
                 note(account.value.templates());
             }
         }
-        names.into_inner()
     }
 
     fn registry_of(&self, image: &str) -> Option<String> {
@@ -339,13 +354,18 @@ impl Plan {
     /// Fetches the secrets the stages read.
     pub async fn fetch(&self, readers: &Readers) -> Result<BTreeMap<String, Secret>, PlanError> {
         let (secrets, missing) = self.fetch_some(readers, false).await;
-        match missing.into_iter().next() {
-            Some((name, why)) => Err(PlanError::new(
-                format!("secret `{name}`: {why}"),
-                "set it where its declaration says it comes from",
-            )),
-            None => Ok(secrets),
-        }
+        all_there(secrets, missing)
+    }
+
+    /// Fetches the secrets that the registries of images need.
+    pub async fn fetch_for_images<'a>(
+        &self,
+        readers: &Readers,
+        images: impl Iterator<Item = &'a str>,
+    ) -> Result<BTreeMap<String, Secret>, PlanError> {
+        let names = self.secrets_of_images(images);
+        let (secrets, missing) = self.fetch_named(readers, names, false).await;
+        all_there(secrets, missing)
     }
 
     /// Fetches those of the secrets that can be had, and says of the others why they cannot.
@@ -355,10 +375,19 @@ impl Plan {
         readers: &Readers,
         offline: bool,
     ) -> (BTreeMap<String, Secret>, BTreeMap<String, String>) {
+        self.fetch_named(readers, self.secrets(), offline).await
+    }
+
+    async fn fetch_named(
+        &self,
+        readers: &Readers,
+        names: BTreeSet<String>,
+        offline: bool,
+    ) -> (BTreeMap<String, Secret>, BTreeMap<String, String>) {
         let mut secrets = BTreeMap::new();
         let mut missing = BTreeMap::new();
         let mut kept = Vec::new();
-        for name in self.secrets() {
+        for name in names {
             let Some(decl) = self.decls.secrets.get(&name) else {
                 continue;
             };
@@ -417,6 +446,7 @@ impl Plan {
             inputs: self.inputs.clone(),
             secrets,
             decls: self.decls.clone(),
+            watched: self.origin.watched.clone(),
             upstream: self.origin.upstream.clone(),
             dirty: self.origin.dirty,
             stages: Arc::new(self.index()),
@@ -445,6 +475,30 @@ impl Plan {
                     "fetch the commit, or name another with --ref",
                 )
             })
+    }
+}
+
+fn all_there(
+    secrets: BTreeMap<String, Secret>,
+    missing: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, Secret>, PlanError> {
+    match missing.into_iter().next() {
+        Some((name, why)) => Err(PlanError::new(
+            format!("secret `{name}`: {why}"),
+            "set it where its declaration says it comes from",
+        )),
+        None => Ok(secrets),
+    }
+}
+
+/// Notes the secrets that templates mention.
+fn note(names: &RefCell<BTreeSet<String>>, templates: Vec<&crate::lang::Template>) {
+    for template in templates {
+        for reference in template.references() {
+            if let Reference::Secret(name) = &reference.value {
+                names.borrow_mut().insert(name.clone());
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod policy;
 mod render;
 pub mod rules;
 mod types;
+pub mod watch;
 
 pub use build::{Origin, Plan, PlanError, build, chained_by};
 pub use forecast::{Forecasts, Planned, condition, forecast};

@@ -6,6 +6,7 @@
 pub mod advisories;
 pub mod clock;
 pub mod cloud;
+pub mod doorbell;
 pub mod engine;
 pub mod engines;
 pub mod files;

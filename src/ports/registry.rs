@@ -153,6 +153,15 @@ pub struct Manifest {
     pub bytes: Vec<u8>,
 }
 
+/// How much a registry still lets us pull.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Pulls that are left.
+    pub remaining: u64,
+    /// The time that the limit is for.
+    pub window: Option<Duration>,
+}
+
 /// What refers to a manifest: a signature, a bill of materials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Referrer {
@@ -200,6 +209,11 @@ pub trait RegistryReader: Send + Sync {
 
     /// All tags of a repository, in the registry's order; empty if the repository is absent.
     async fn tags(&self, target: &Target, repository: &str) -> Result<Vec<String>, RegistryError>;
+
+    /// How much a registry said it still lets us pull; `None` if it did not say.
+    async fn allowance(&self, _target: &Target) -> Option<Allowance> {
+        None
+    }
 
     /// The login that a target's stands for, if there is one, for handing to an engine.
     async fn resolve(&self, target: &Target) -> Result<Option<(String, Secret)>, RegistryError>;

@@ -61,6 +61,7 @@ impl Story {
             trigger: Trigger::Manual,
             inputs: BTreeMap::new(),
             vars: BTreeMap::new(),
+            watched: BTreeMap::new(),
             root: upstream.as_ref().map_or(run, |up| up.run.clone()),
             upstream,
             definition: "0".repeat(64),

@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 use super::Failure;
 use crate::base::{Commit, Digest, RunId, Secret, StageId, Text};
 use crate::decl::{Decls, Image, ImageTag, Repo};
-use crate::event::{Outcome, Upstream};
+use crate::event::{Chosen, Outcome, Upstream};
 use crate::lang::{GitField, ImageField, Part, Reference, RunField, Template};
 use crate::ports::cloud::CloudReader;
 use crate::ports::registry::{RegistryReader, Target};
@@ -59,6 +59,8 @@ impl Missing {
 pub enum Rung {
     /// Pushed by this run.
     Pushed,
+    /// Chosen by the watch that started this run, or the one it follows from.
+    Watched,
     /// Pushed by the run this one was chained from.
     Upstream,
     /// The declared tag, looked up in the registry.
@@ -70,6 +72,7 @@ impl Rung {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pushed => "pushed by this run",
+            Self::Watched => "chosen by the watch",
             Self::Upstream => "pushed by the upstream run",
             Self::Registry => "found in the registry",
         }
@@ -123,6 +126,8 @@ pub struct Values {
     pub secrets: BTreeMap<String, Secret>,
     /// Declarations the pipeline sees.
     pub decls: Arc<Decls>,
+    /// What was chosen for images by watching their registries.
+    pub watched: BTreeMap<String, Chosen>,
     /// The run it was chained from.
     pub upstream: Option<Upstream>,
     /// Whether the working tree is used instead of the commit.
@@ -313,8 +318,33 @@ impl Values {
         }
     }
 
+    /// What was chosen for an image, unless this run pushes one of its own.
+    fn watched(&self, name: &str) -> Option<&Chosen> {
+        let pushed = self.stages.contains_key(&StageId::new("push", name));
+        self.watched.get(name).filter(|_| !pushed)
+    }
+
     /// What an image is called.
     pub async fn image(&self, name: &str) -> Result<ImageFacts, Missing> {
+        let mut facts = self.place_of(name, self.watched(name).is_none()).await?;
+        if let Some(chosen) = self.watched(name) {
+            facts.tag.clone_from(&chosen.tag);
+        }
+        check_name(&facts.repository, &facts.tag)
+            .map_err(|why| Missing::Absent(format!("image `{name}`: {why}")))?;
+        Ok(facts)
+    }
+
+    /// Where an image is, whatever its tag.
+    pub async fn image_place(&self, name: &str) -> Result<(Target, String), Missing> {
+        let facts = self.place_of(name, false).await?;
+        check_name(&facts.repository, "latest")
+            .map_err(|why| Missing::Absent(format!("image `{name}`: {why}")))?;
+        Ok((facts.target, facts.repository))
+    }
+
+    /// Registry, repository and, if it is wanted, the declared tag of an image.
+    async fn place_of(&self, name: &str, tagged: bool) -> Result<ImageFacts, Missing> {
         let decl = self
             .decls
             .images
@@ -326,14 +356,19 @@ impl Values {
             .as_ref()
             .ok_or_else(|| Missing::Absent(format!("image `{name}` has no registry")))?;
         let (target, prefix) = self.target(&registry.value).await?;
-        let (repository, tag) = self.named(name, image, Some(&target.host)).await?;
+        let (repository, tag) = match &image.tag {
+            // The declared tag may be one that this kind of run does not know.
+            ImageTag::Tag(_) if !tagged => {
+                let repository = Box::pin(self.plain(&image.repository)).await?;
+                (repository, String::new())
+            }
+            _ => self.named(name, image, Some(&target.host)).await?,
+        };
         let repository = if prefix.is_empty() || repository.starts_with(&format!("{prefix}/")) {
             repository
         } else {
             format!("{prefix}/{repository}")
         };
-        check_name(&repository, &tag)
-            .map_err(|why| Missing::Absent(format!("image `{name}`: {why}")))?;
         Ok(ImageFacts {
             target,
             repository,
@@ -385,6 +420,11 @@ impl Values {
                     }
                 }
             };
+        }
+        if let Some(chosen) = self.watched(name)
+            && let Ok(digest) = chosen.digest.parse()
+        {
+            return Ok((digest, Rung::Watched));
         }
         if let Some(upstream) = &self.upstream
             && let Some(digest) = upstream.outputs.get(&format!("{stage}.digest"))

@@ -32,4 +32,5 @@ mod stages;
 mod store;
 mod support;
 mod tidy;
+mod watch;
 mod webhook;

@@ -13,7 +13,7 @@ use crate::adapters::registry::{HttpRegistry, MANIFEST_TYPES};
 use crate::base::{Digest, Secret};
 use crate::ports::cloud::CloudError;
 use crate::ports::registry::{
-    Ecr, Login, Manifest, Referrer, Registry, RegistryError, RegistryReader, Target,
+    Allowance, Ecr, Login, Manifest, Referrer, Registry, RegistryError, RegistryReader, Target,
 };
 
 /// Every registry, ECR included.
@@ -217,6 +217,10 @@ impl RegistryReader for EcrRegistry {
 
     async fn tags(&self, target: &Target, repository: &str) -> Result<Vec<String>, RegistryError> {
         through!(self, target, login => self.http.tags(&login, repository))
+    }
+
+    async fn allowance(&self, target: &Target) -> Option<Allowance> {
+        self.http.allowance(target).await
     }
 
     async fn resolve(&self, target: &Target) -> Result<Option<(String, Secret)>, RegistryError> {

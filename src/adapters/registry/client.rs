@@ -1,6 +1,10 @@
 //! One exchange with a registry: gets in, follows redirects, reads a bounded answer, and tries
 //! again where that may help.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, Request, Response, StatusCode, Url};
@@ -8,15 +12,18 @@ use tokio::time::Instant;
 
 use super::auth::{Authority, Errand, Pass};
 use super::failure::Failure;
+use super::names::Endpoint;
 use crate::adapters::backoff::Backoff;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::http::{self, Http, retry_after};
 use crate::ports::Retry;
 use crate::ports::clock::Clock as _;
-use crate::ports::registry::RegistryError;
+use crate::ports::registry::{Allowance, RegistryError};
 
 /// Redirects followed in one exchange.
 const HOPS: usize = 5;
+/// Endpoints whose limits are remembered.
+const ENDPOINTS: usize = 256;
 /// How much of an error's body is looked at, in bytes.
 const WORDS: u64 = 64 * 1024;
 
@@ -26,6 +33,8 @@ pub(super) struct Client {
     http: Http,
     pub(super) authority: Authority,
     backoff: Backoff,
+    /// What registries said they still let us pull, by endpoint.
+    allowances: Mutex<HashMap<String, Allowance>>,
 }
 
 /// A request to a registry.
@@ -100,6 +109,29 @@ impl Client {
             http,
             authority,
             backoff,
+            allowances: Mutex::default(),
+        }
+    }
+
+    /// How much an endpoint said it still lets us pull.
+    pub(super) fn allowance(&self, endpoint: &Endpoint) -> Option<Allowance> {
+        self.allowances().get(endpoint.key()).copied()
+    }
+
+    fn allowances(&self) -> std::sync::MutexGuard<'_, HashMap<String, Allowance>> {
+        // Nothing that holds the lock can leave it half changed.
+        self.allowances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, endpoint: &Endpoint, headers: &HeaderMap) {
+        if let Some(allowance) = allowance(headers) {
+            let mut known = self.allowances();
+            if known.len() >= ENDPOINTS {
+                known.clear();
+            }
+            known.insert(endpoint.key().to_owned(), allowance);
         }
     }
 
@@ -205,6 +237,9 @@ impl Client {
     ) -> Result<Answer, Failure> {
         let status = response.status();
         let headers = response.headers().clone();
+        if errand.endpoint.owns(&url) {
+            self.note(errand.endpoint, &headers);
+        }
         if !status.is_success() {
             let after = retry_after(&headers, SystemClock.now());
             let body = http::read_start(response, WORDS).await;
@@ -233,6 +268,18 @@ impl Client {
             url,
         })
     }
+}
+
+/// What the headers of Docker Hub say: `ratelimit-remaining: 76;w=21600`.
+fn allowance(headers: &HeaderMap) -> Option<Allowance> {
+    let text = headers.get("ratelimit-remaining")?.to_str().ok()?;
+    let mut parts = text.split(';').map(str::trim);
+    let remaining = parts.next()?.parse().ok()?;
+    let window = parts.find_map(|part| part.strip_prefix("w=")?.parse().ok());
+    Some(Allowance {
+        remaining,
+        window: window.map(Duration::from_secs),
+    })
 }
 
 /// Counts the tries of one operation and waits between them.

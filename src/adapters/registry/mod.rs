@@ -29,7 +29,9 @@ use self::upload::Upload;
 use super::backoff::Backoff;
 use super::http::Http;
 use crate::base::{Digest, Secret};
-use crate::ports::registry::{Manifest, Referrer, Registry, RegistryError, RegistryReader, Target};
+use crate::ports::registry::{
+    Allowance, Manifest, Referrer, Registry, RegistryError, RegistryReader, Target,
+};
 
 pub use self::docker_config::{DockerConfig, IDENTITY_USER};
 
@@ -301,6 +303,11 @@ impl RegistryReader for HttpRegistry {
         let place = Place::new(target, repository, Scope::Pull(repository), &what)?;
         let tags = self.read_tags(&place).await;
         tags.map_err(|failure| failure.error)
+    }
+
+    async fn allowance(&self, target: &Target) -> Option<Allowance> {
+        let endpoint = Endpoint::of(target).ok()?;
+        self.client.allowance(&endpoint)
     }
 
     /// An identity token comes with the user [`IDENTITY_USER`].

@@ -26,6 +26,7 @@ fn check(cx: &Context<'_>, diagnostics: &mut Vec<Diagnostic>) {
                         outcome: y,
                     },
                 ) => a.value == b.value && x == y,
+                (Trigger::Watch(a), Trigger::Watch(b)) => a.names().eq(b.names()),
                 (a, b) => a == b,
             };
             if let Some(first) = pipeline.triggers[..at].iter().find(same) {
@@ -40,8 +41,8 @@ fn check(cx: &Context<'_>, diagnostics: &mut Vec<Diagnostic>) {
                     .help("remove one; a run would start once all the same"),
                 );
             }
-            if let Trigger::Watch { images } = &trigger.value {
-                for image in images {
+            if let Trigger::Watch(watch) = &trigger.value {
+                for image in &watch.images {
                     crate::decl::require(
                         &pipeline.decls.images,
                         "image",

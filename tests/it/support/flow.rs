@@ -169,6 +169,7 @@ impl Flow {
             cause: self.cause.clone(),
             inputs: self.inputs.clone(),
             vars: BTreeMap::new(),
+            watched: BTreeMap::new(),
             upstream: self.upstream.clone(),
             only: self.only.clone(),
         };

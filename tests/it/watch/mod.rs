@@ -1,0 +1,3 @@
+//! `watch` and `images`, from a registry to a commit in a manifest repository.
+
+mod delivery;
