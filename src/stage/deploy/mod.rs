@@ -1,5 +1,6 @@
 //! `deploy`: makes a new version the running one, and waits until it really is.
 
+mod argocd;
 mod docker;
 mod ecs;
 mod later;
@@ -19,7 +20,7 @@ pub const KIND: Kind = Kind {
         children: stage_children![
             &docker::SPEC,
             &ecs::SPEC,
-            &later::ARGOCD,
+            &argocd::SPEC,
             &later::KUBERNETES
         ],
         ..NodeSpec::new(
@@ -42,6 +43,7 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
     match ways.as_slice() {
         ["docker"] => docker::lower(cx),
         ["ecs"] => ecs::lower(cx),
+        ["argocd"] => argocd::lower(cx),
         [way] => later::lower(cx, way),
         several => {
             let message = match several {
