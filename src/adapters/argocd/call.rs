@@ -4,7 +4,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Request, StatusCode, Url};
 use serde_json::{Value, json};
 
-use super::super::http::{HttpError, one_line, read, read_start};
+use super::super::http::{HttpError, one_line};
 use super::{ArgoCd, place};
 use crate::base::Secret;
 use crate::ports::gitops::{Access, AppName, GitOpsError, Server};
@@ -13,8 +13,6 @@ use crate::ports::gitops::{Access, AppName, GitOpsError, Server};
 pub(super) const LARGE: u64 = 64 << 20;
 /// Largest other answer.
 pub(super) const SMALL: u64 = 1 << 20;
-/// How much of an error is looked at.
-const ERROR: u64 = 16 * 1024;
 
 /// What is asked.
 pub(super) struct Ask {
@@ -135,28 +133,28 @@ impl ArgoCd {
         ask: &Ask,
         token: Option<&Secret>,
     ) -> Result<Vec<u8>, GitOpsError> {
-        let request = request(server, ask, token).map_err(|message| refused(server, ask, message))?;
+        let request =
+            request(server, ask, token).map_err(|message| refused(server, ask, message))?;
         let transport = |error: HttpError| match error {
             HttpError::Lost(message) => broken(server, ask, &message),
             error => refused(server, ask, error.to_string()),
         };
-        let answer = self.http.send(request).await.map_err(transport)?;
-        let status = answer.status();
-        if status.is_success() {
-            let bytes = read(answer, ask.limit).await.map_err(transport)?;
-            return Ok(bytes.to_vec());
+        let answer = self.transport.exchange(request, ask.limit).await;
+        let (status, body) = answer.map_err(transport)?;
+        match status.is_success() {
+            true => Ok(body),
+            false => Err(meaning(server, ask, status, &body)),
         }
-        let body = read_start(answer, ERROR).await;
-        Err(meaning(server, ask, status, &body))
     }
 }
 
 fn request(server: &Server, ask: &Ask, token: Option<&Secret>) -> Result<Request, String> {
-    let mut url: Url = server
-        .url
-        .trim_end_matches('/')
-        .parse()
-        .map_err(|_| format!("its address \"{}\" is not a URL", one_line(&server.url, 100)))?;
+    let mut url: Url = server.url.trim_end_matches('/').parse().map_err(|_| {
+        format!(
+            "its address \"{}\" is not a URL",
+            one_line(&server.url, 100)
+        )
+    })?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("its address does not begin with https:// or http://".to_owned());
     }

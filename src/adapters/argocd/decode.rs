@@ -12,7 +12,11 @@ const MESSAGE: usize = 1000;
 const LINES: usize = 200;
 
 pub(super) fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
-    value.get(name).and_then(Value::as_array).into_iter().flatten()
+    value
+        .get(name)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
 }
 
 fn at<'a>(value: &'a Value, pointer: &str) -> &'a str {
@@ -57,12 +61,16 @@ pub(super) fn app(answer: &Value) -> Option<AppState> {
         sources if sources.is_empty() => spec.get("source").into_iter().collect(),
         sources => sources,
     };
-    let automated = spec.pointer("/syncPolicy/automated").filter(|a| a.is_object());
+    let automated = spec
+        .pointer("/syncPolicy/automated")
+        .filter(|a| a.is_object());
     let auto = automated.is_some_and(|a| a.get("enabled") != Some(&Value::Bool(false)));
     Some(AppState {
         project: text(spec, "/project"),
         auto,
-        deleting: metadata.get("deletionTimestamp").is_some_and(Value::is_string),
+        deleting: metadata
+            .get("deletionTimestamp")
+            .is_some_and(Value::is_string),
         repositories: sources.iter().map(|s| text(s, "/repoURL")).collect(),
         targets: sources.iter().map(|s| text(s, "/targetRevision")).collect(),
         sync: text(status, "/sync/status"),

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use reqwest::Method;
+use reqwest::{Method, Request, StatusCode};
 use serde_json::{Map, Value, json};
 
 use self::call::{Ask, LARGE, SMALL};
-use super::http::Http;
+use super::http::{Http, HttpError, read, read_start};
 use crate::base::{LateSecrets, Secret};
 use crate::ports::gitops::{
     AppName, AppState, GitOps, GitOpsError, GitOpsReader, Managed, Refresh, Server, SyncRequest,
@@ -22,10 +22,41 @@ use crate::ports::gitops::{
 /// Most names that are listed.
 const NAMES: usize = 20;
 
+/// How much of an error is looked at.
+const ERROR: u64 = 16 * 1024;
+
+/// Carries a request to a server and its answer back.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// The status, and the body of at most `limit` bytes.
+    async fn exchange(
+        &self,
+        request: Request,
+        limit: u64,
+    ) -> Result<(StatusCode, Vec<u8>), HttpError>;
+}
+
+#[async_trait]
+impl Transport for Http {
+    async fn exchange(
+        &self,
+        request: Request,
+        limit: u64,
+    ) -> Result<(StatusCode, Vec<u8>), HttpError> {
+        let answer = self.send(request).await?;
+        let status = answer.status();
+        let body = match status.is_success() {
+            true => read(answer, limit).await?,
+            false => read_start(answer, ERROR).await,
+        };
+        Ok((status, body.to_vec()))
+    }
+}
+
 /// Servers of Argo CD.
 #[derive(Clone)]
 pub struct ArgoCd {
-    http: Http,
+    transport: Arc<dyn Transport>,
     late: LateSecrets,
     /// Tokens of those who log in.
     sessions: Arc<Mutex<HashMap<Server, Secret>>>,
@@ -40,8 +71,13 @@ impl std::fmt::Debug for ArgoCd {
 impl ArgoCd {
     /// Servers, reached by the shared client; tokens that come up are hidden through `late`.
     pub fn new(http: Http, late: LateSecrets) -> Self {
+        Self::with(Arc::new(http), late)
+    }
+
+    /// Servers, reached in another way.
+    pub fn with(transport: Arc<dyn Transport>, late: LateSecrets) -> Self {
         Self {
-            http,
+            transport,
             late,
             sessions: Arc::default(),
         }

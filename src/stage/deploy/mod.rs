@@ -17,12 +17,7 @@ pub const KIND: Kind = Kind {
     spec: &NodeSpec {
         args: Args::some(Type::Name, "name"),
         many: true,
-        children: stage_children![
-            &docker::SPEC,
-            &ecs::SPEC,
-            &argocd::SPEC,
-            &later::KUBERNETES
-        ],
+        children: stage_children![&docker::SPEC, &ecs::SPEC, &argocd::SPEC, &later::KUBERNETES],
         ..NodeSpec::new(
             "deploy",
             "Deploys to a container engine, ECS, Argo CD or Kubernetes.",

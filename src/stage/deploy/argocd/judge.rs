@@ -157,8 +157,7 @@ fn operating(goal: &Goal, app: &AppState, operation: &Operation, kin: Kin) -> Op
         }));
     }
     if ours {
-        return (operation.phase != "Succeeded")
-            .then(|| Stand::Failed(why_failed(operation)));
+        return (operation.phase != "Succeeded").then(|| Stand::Failed(why_failed(operation)));
     }
     match goal.way {
         // An answer from before our operation.
@@ -168,7 +167,11 @@ fn operating(goal: &Goal, app: &AppState, operation: &Operation, kin: Kin) -> Op
             let to = operation.revisions.join(", ");
             Some(Stand::Failed(format!(
                 "somebody else's operation to {} took the place of ours",
-                if to.is_empty() { "another revision" } else { &to }
+                if to.is_empty() {
+                    "another revision"
+                } else {
+                    &to
+                }
             )))
         }
         _ => None,

@@ -16,8 +16,10 @@ const ALSO: NodeSpec = NodeSpec {
         "More applications, synced one after the other after `app`.",
     )
 };
-const PARALLEL: NodeSpec =
-    NodeSpec::new("parallel", "Syncs all applications at once instead of in order.");
+const PARALLEL: NodeSpec = NodeSpec::new(
+    "parallel",
+    "Syncs all applications at once instead of in order.",
+);
 const CHILDREN: NodeSpec = NodeSpec::new(
     "children",
     "Waits for the applications that the application consists of as well (app of apps).",
@@ -35,7 +37,10 @@ const SERVER_SIDE: NodeSpec = NodeSpec::new("server-side", "Applies on the serve
 const OPTION: NodeSpec = NodeSpec {
     args: Args::some(Type::Text, "option"),
     many: true,
-    ..NodeSpec::new("option", "Sync option of Argo CD, such as \"Validate=false\".")
+    ..NodeSpec::new(
+        "option",
+        "Sync option of Argo CD, such as \"Validate=false\".",
+    )
 };
 const HARD_REFRESH: NodeSpec = NodeSpec::new(
     "hard-refresh",
