@@ -135,7 +135,9 @@ impl FakeArgo {
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no test panics while it holds the fake")
+        self.state
+            .lock()
+            .expect("no test panics while it holds the fake")
     }
 
     pub async fn died(&self) {
@@ -144,12 +146,18 @@ impl FakeArgo {
 
     /// What was changed, in order.
     pub fn changes(&self) -> Vec<String> {
-        self.state().writes.iter().map(|(what, _)| what.clone()).collect()
+        self.state()
+            .writes
+            .iter()
+            .map(|(what, _)| what.clone())
+            .collect()
     }
 }
 
 fn stamp(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).expect("a time").to_string()
+    jiff::Timestamp::from_second(seconds)
+        .expect("a time")
+        .to_string()
 }
 
 fn error(status: u16, code: u32, message: &str) -> (u16, String) {
@@ -183,8 +191,20 @@ const ROLLBACK: &[(&str, &str)] = &[
     ("prune", "boolean"),
 ];
 const LOGS: &[&str] = &[
-    "namespace", "podName", "container", "sinceSeconds", "tailLines", "follow", "untilTime",
-    "filter", "kind", "group", "resourceName", "previous", "appNamespace", "project",
+    "namespace",
+    "podName",
+    "container",
+    "sinceSeconds",
+    "tailLines",
+    "follow",
+    "untilTime",
+    "filter",
+    "kind",
+    "group",
+    "resourceName",
+    "previous",
+    "appNamespace",
+    "project",
 ];
 
 fn kind(value: &Value) -> &'static str {
@@ -212,8 +232,19 @@ fn odd(body: &Value, fields: &[(&str, &str)]) -> Option<String> {
             Some(_) => {}
         }
     }
-    for (list, known) in [("infos", &["name", "value"][..]), ("resources", &["group", "kind", "name", "namespace", "exclude"][..])] {
-        for entry in body.get(list).and_then(Value::as_array).into_iter().flatten() {
+    for (list, known) in [
+        ("infos", &["name", "value"][..]),
+        (
+            "resources",
+            &["group", "kind", "name", "namespace", "exclude"][..],
+        ),
+    ] {
+        for entry in body
+            .get(list)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             for name in entry.as_object()?.keys() {
                 if !known.contains(&name.as_str()) {
                     return Some(format!("unknown field {list}.{name}"));
@@ -222,7 +253,11 @@ fn odd(body: &Value, fields: &[(&str, &str)]) -> Option<String> {
         }
     }
     match body.get("strategy") {
-        Some(strategy) if strategy.pointer("/hook/force").is_none_or(|force| !force.is_boolean()) => {
+        Some(strategy)
+            if strategy
+                .pointer("/hook/force")
+                .is_none_or(|force| !force.is_boolean()) =>
+        {
             Some("strategy.hook.force is no boolean".to_owned())
         }
         _ => None,
@@ -234,7 +269,8 @@ impl State {
         let method = request.method().as_str().to_owned();
         let url = request.url().clone();
         let Some(path) = url.path().strip_prefix("/argocd/api/v1/") else {
-            self.breaches.push(format!("{} is outside the base path", url.path()));
+            self.breaches
+                .push(format!("{} is outside the base path", url.path()));
             return error(404, 5, "Not Found");
         };
         let body: Value = request
@@ -270,7 +306,10 @@ impl State {
             return error(401, 16, "invalid session: token is expired");
         }
         if path == "applications" {
-            return (200, json!({"items": [{"metadata": {"name": "main"}}]}).to_string());
+            return (
+                200,
+                json!({"items": [{"metadata": {"name": "main"}}]}).to_string(),
+            );
         }
         let parts: Vec<&str> = path.split('/').collect();
         let ["applications", name, rest @ ..] = parts.as_slice() else {
@@ -317,12 +356,28 @@ impl State {
             ("GET", "manifests") => {
                 let web = json!({"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"image": "web:2"}});
                 let job = json!({"kind": "ConfigMap", "metadata": {"name": "extra"}});
-                (200, json!({"manifests": [web.to_string(), job.to_string()], "revision": NEW}).to_string())
+                (
+                    200,
+                    json!({"manifests": [web.to_string(), job.to_string()], "revision": NEW})
+                        .to_string(),
+                )
             }
-            ("GET", "logs") if self.no_logs => error(403, 7, "permission denied: logs, get, default/main"),
+            ("GET", "logs") if self.no_logs => {
+                error(403, 7, "permission denied: logs, get, default/main")
+            }
             ("GET", "logs") => {
-                let line = |text: &str| json!({"result": {"content": text, "podName": "migrate-x", "last": false}}).to_string();
-                (200, format!("{}\n{}\n", line("connecting to db"), line("ERROR: no such column")))
+                let line = |text: &str| {
+                    json!({"result": {"content": text, "podName": "migrate-x", "last": false}})
+                        .to_string()
+                };
+                (
+                    200,
+                    format!(
+                        "{}\n{}\n",
+                        line("connecting to db"),
+                        line("ERROR: no such column")
+                    ),
+                )
             }
             ("POST", "sync") => self.sync(&body),
             ("POST", _) => self.rollback(&body),
@@ -337,7 +392,11 @@ impl State {
         }
         let revision = body.get("revision").and_then(Value::as_str);
         if self.auto && revision.is_some() {
-            return error(400, 9, "Cannot sync to 1111111: auto-sync currently set to main");
+            return error(
+                400,
+                9,
+                "Cannot sync to 1111111: auto-sync currently set to main",
+            );
         }
         let revision = revision.unwrap_or(NEW).to_owned();
         self.writes.push(("sync".to_owned(), body.clone()));
@@ -348,7 +407,8 @@ impl State {
         self.time += 10;
         self.at = 0;
         self.synced = true;
-        self.history.push((self.history.len() as i64, revision.clone()));
+        self.history
+            .push((self.history.len() as i64, revision.clone()));
         self.operation = Some((revision, infos));
         (200, self.shown(&Beat::Pending).to_string())
     }
@@ -359,11 +419,23 @@ impl State {
             return error(400, 3, &why);
         }
         if self.auto {
-            return error(400, 9, "rollback cannot be initiated when auto-sync is enabled");
+            return error(
+                400,
+                9,
+                "rollback cannot be initiated when auto-sync is enabled",
+            );
         }
-        let id: i64 = body["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or(-1);
-        let Some((_, revision)) = self.history.iter().find(|(known, _)| *known == id).cloned() else {
-            return error(400, 3, "application main does not have deployment with that id");
+        let id: i64 = body["id"]
+            .as_str()
+            .and_then(|id| id.parse().ok())
+            .unwrap_or(-1);
+        let Some((_, revision)) = self.history.iter().find(|(known, _)| *known == id).cloned()
+        else {
+            return error(
+                400,
+                3,
+                "application main does not have deployment with that id",
+            );
         };
         self.writes.push(("rollback".to_owned(), body.clone()));
         self.begin(revision, Value::Null)
@@ -389,7 +461,10 @@ impl State {
     }
 
     fn shown(&self, beat: &Beat) -> Value {
-        let (revision, infos) = self.operation.clone().unwrap_or((NEW.to_owned(), Value::Null));
+        let (revision, infos) = self
+            .operation
+            .clone()
+            .unwrap_or((NEW.to_owned(), Value::Null));
         let mut app = json!({
             "metadata": {"name": "main", "namespace": "argocd"},
             "spec": {
@@ -422,50 +497,60 @@ impl State {
         let synced = |app: &mut Value, revision: &str| {
             app["status"]["sync"] = json!({"status": "Synced", "revision": revision});
         };
-        let hook = |phase: &str, message: &str| json!([{"group": "batch", "kind": "Job", "namespace": "default", "name": "migrate",
-            "hookType": "PreSync", "hookPhase": phase, "message": message, "syncPhase": "PreSync"}]);
+        let hook = |phase: &str, message: &str| {
+            json!([{"group": "batch", "kind": "Job", "namespace": "default", "name": "migrate",
+            "hookType": "PreSync", "hookPhase": phase, "message": message, "syncPhase": "PreSync"}])
+        };
         match beat {
             Beat::Stale => {}
             Beat::Pending => {
                 app["operation"] = json!({"sync": {"revision": revision}, "info": infos});
             }
             Beat::Running(phase) => {
-                app["status"]["operationState"] = operation("Running", &revision, &infos, hook(phase, ""));
+                app["status"]["operationState"] =
+                    operation("Running", &revision, &infos, hook(phase, ""));
             }
             Beat::HookFails(message) => {
-                app["status"]["operationState"] = operation("Failed", &revision, &infos, hook("Failed", message));
+                app["status"]["operationState"] =
+                    operation("Failed", &revision, &infos, hook("Failed", message));
             }
             Beat::SyncFails(message) => {
                 let results = json!([{"group": "apps", "kind": "Deployment", "namespace": "default", "name": "web", "status": "SyncFailed", "message": message}]);
                 app["status"]["operationState"] = operation("Failed", &revision, &infos, results);
             }
             Beat::Health(health) => {
-                app["status"]["operationState"] = operation("Succeeded", &revision, &infos, json!([]));
+                app["status"]["operationState"] =
+                    operation("Succeeded", &revision, &infos, json!([]));
                 synced(&mut app, &revision);
                 app["status"]["health"] = json!({"status": health});
                 app["status"]["resources"][0]["health"] = json!({"status": health, "message": if *health == "Healthy" { "" } else { "0 of 2 pods are ready" }});
             }
             Beat::Uncompared => {
-                app["status"]["operationState"] = operation("Succeeded", &revision, &infos, json!([]));
+                app["status"]["operationState"] =
+                    operation("Succeeded", &revision, &infos, json!([]));
                 synced(&mut app, &revision);
                 app["status"]["reconciledAt"] = json!(stamp(self.time - 1));
             }
             Beat::OutOfSync => {
-                app["status"]["operationState"] = operation("Succeeded", &revision, &infos, json!([]));
+                app["status"]["operationState"] =
+                    operation("Succeeded", &revision, &infos, json!([]));
                 app["status"]["sync"]["revision"] = json!(revision);
                 app["status"]["resources"][0]["status"] = json!("OutOfSync");
             }
             Beat::Theirs(theirs) => {
-                app["status"]["operationState"] = operation("Succeeded", theirs, &Value::Null, json!([]));
+                app["status"]["operationState"] =
+                    operation("Succeeded", theirs, &Value::Null, json!([]));
                 app["status"]["operationState"]["startedAt"] = json!(stamp(self.time + 1));
                 synced(&mut app, theirs);
             }
             Beat::At(revision) => {
-                app["status"]["operationState"] = operation("Succeeded", revision, &Value::Null, json!([]));
+                app["status"]["operationState"] =
+                    operation("Succeeded", revision, &Value::Null, json!([]));
                 synced(&mut app, revision);
             }
             Beat::Broken(message) => {
-                app["status"]["conditions"] = json!([{"type": "ComparisonError", "message": message}]);
+                app["status"]["conditions"] =
+                    json!([{"type": "ComparisonError", "message": message}]);
                 app["status"]["sync"]["status"] = json!("Unknown");
             }
             Beat::Deleted | Beat::Status(_) | Beat::Garbage => {}
@@ -481,7 +566,13 @@ impl Transport for FakeArgo {
         request: Request,
         _limit: u64,
     ) -> Result<(StatusCode, Vec<u8>), HttpError> {
-        let call = request.url().path().rsplit('/').next().unwrap_or("").to_owned();
+        let call = request
+            .url()
+            .path()
+            .rsplit('/')
+            .next()
+            .unwrap_or("")
+            .to_owned();
         let trouble = {
             let mut state = self.state();
             let at = state.troubles.iter().position(|(name, _)| *name == call);
