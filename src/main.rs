@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use pipewright::adapters::advisories::{self, AdvisoryStore};
+use pipewright::adapters::argocd::ArgoCd;
 use pipewright::adapters::aws::services::AwsServices;
 use pipewright::adapters::aws::{AwsSecrets, Clouds, EcrRegistry};
 use pipewright::adapters::clock::SystemClock;
@@ -173,6 +174,7 @@ impl Worlds for Host {
         let registry = Arc::new(EcrRegistry::new(registry, clouds.clone()));
         let vcs = Arc::new(GitRemotes::new(state, http.clone()));
         let services = Arc::new(AwsServices::new(Arc::new(clouds.clone())));
+        let gitops = Arc::new(ArgoCd::new(http.clone(), late.clone()));
         Ok(World {
             readers: Readers {
                 clock: Arc::new(SystemClock),
@@ -182,6 +184,7 @@ impl Worlds for Host {
                 registry: registry.clone(),
                 vcs: vcs.clone(),
                 services: services.clone(),
+                gitops: gitops.clone(),
                 secrets: Arc::new(AwsSecrets::new(clouds.clone())),
                 cloud: Arc::new(clouds),
                 late,
@@ -196,6 +199,7 @@ impl Worlds for Host {
             notifier: Arc::new(WebHook::new(http)),
             scanner: Arc::new(scanners(Docker::clone(&engine), state)),
             services,
+            gitops,
             store,
         })
     }

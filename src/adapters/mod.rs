@@ -5,6 +5,7 @@
 )]
 
 pub mod advisories;
+pub mod argocd;
 pub mod aws;
 pub mod backoff;
 mod buffers;

@@ -3,6 +3,7 @@
 //! Whatever has an address and a credential is declared once. Declarations stand at the top
 //! level of any file or inside one pipeline.
 
+mod argocd;
 mod aws;
 mod channel;
 mod engine;
@@ -14,6 +15,7 @@ mod service;
 
 use std::collections::BTreeMap;
 
+pub use argocd::ArgocdDecl;
 pub use aws::{AwsDecl, WebIdentitySource};
 pub use channel::{Channel, Slack, Webhook};
 pub use engine::EngineAddress;
@@ -57,7 +59,9 @@ pub struct Decls {
     pub engines: BTreeMap<String, Decl<EngineAddress>>,
     /// `aws`.
     pub aws: BTreeMap<String, Decl<AwsDecl>>,
-    /// `forge`, `argocd` and `kubernetes`, by kind and name.
+    /// `argocd`.
+    pub argocd: BTreeMap<String, Decl<ArgocdDecl>>,
+    /// `forge` and `kubernetes`, by kind and name.
     pub services: BTreeMap<(ServiceKind, String), Decl<Service>>,
 }
 
@@ -70,7 +74,7 @@ pub const SPECS: &[&NodeSpec] = &[
     &image::IMAGE,
     &repo::REPO,
     &service::FORGE,
-    &service::ARGOCD,
+    &argocd::ARGOCD,
     &service::KUBERNETES,
     &engine::ENGINE,
     &channel::SLACK,
@@ -131,6 +135,13 @@ impl Decls {
                 name,
                 node,
                 AwsDecl::lower(cx, broken, diagnostics),
+                diagnostics,
+            ),
+            "argocd" => put(
+                &mut self.argocd,
+                name,
+                node,
+                ArgocdDecl::lower(cx, broken, diagnostics),
                 diagnostics,
             ),
             "registry" => put(
@@ -302,6 +313,10 @@ impl Decls {
                     .into_iter()
                     .map(|t| (&decl.source, t)),
             );
+        }
+        for decl in self.argocd.values() {
+            let templates = decl.value.templates().into_iter();
+            all.extend(templates.map(|t| (&decl.source, t)));
         }
         for decl in self.services.values() {
             all.extend(

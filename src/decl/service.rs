@@ -1,7 +1,7 @@
-//! `forge`, `argocd`, `kubernetes`: services that stages and other declarations refer to.
+//! `forge` and `kubernetes`: services that stages and other declarations refer to.
 
 use super::DeclContext;
-use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
+use crate::lang::spec::{Args, NodeSpec, PropSpec, Type};
 use crate::lang::{Node, Template};
 
 const TOKEN: NodeSpec = NodeSpec::field("token", Type::SecretText, "Access token.");
@@ -29,21 +29,6 @@ pub(super) const FORGE: NodeSpec = NodeSpec {
     )
 };
 
-const LOGIN: NodeSpec = NodeSpec {
-    args: Args::fixed(&[
-        ArgSpec::new("user", Type::SecretText),
-        ArgSpec::new("password", Type::SecretText),
-    ]),
-    ..NodeSpec::new("login", "User and password.")
-};
-
-pub(super) const ARGOCD: NodeSpec = NodeSpec {
-    args: Args::some(Type::Text, "name"),
-    many: true,
-    children: &[&TOKEN, &LOGIN],
-    ..NodeSpec::new("argocd", "An Argo CD server: a name and an address.")
-};
-
 const KUBECONFIG: NodeSpec = NodeSpec::field(
     "kubeconfig",
     Type::SecretText,
@@ -63,8 +48,6 @@ pub(super) const KUBERNETES: NodeSpec = NodeSpec {
 pub enum ServiceKind {
     /// A forge.
     Forge,
-    /// An Argo CD server.
-    Argocd,
     /// A Kubernetes cluster.
     Kubernetes,
 }
@@ -74,13 +57,12 @@ impl ServiceKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Forge => "forge",
-            Self::Argocd => "argocd",
             Self::Kubernetes => "kubernetes",
         }
     }
 
     pub(super) fn of(name: &str) -> Option<Self> {
-        [Self::Forge, Self::Argocd, Self::Kubernetes]
+        [Self::Forge, Self::Kubernetes]
             .into_iter()
             .find(|kind| kind.as_str() == name)
     }

@@ -10,6 +10,7 @@ pub mod doorbell;
 pub mod engine;
 pub mod engines;
 pub mod files;
+pub mod gitops;
 pub mod notifier;
 pub mod process;
 pub mod registry;
@@ -112,6 +113,8 @@ pub struct Readers {
     pub secrets: Arc<dyn secrets::SecretReader>,
     /// Services that keep tasks running in a cloud.
     pub services: Arc<dyn services::ServicesReader>,
+    /// Servers that keep a cluster equal to a repository.
+    pub gitops: Arc<dyn gitops::GitOpsReader>,
     /// Secrets that come up while we work, to be masked like the others.
     pub late: LateSecrets,
     /// What earlier runs recorded.
@@ -141,6 +144,8 @@ pub struct World {
     pub scanner: Arc<dyn scanner::Scanner>,
     /// Services that keep tasks running in a cloud.
     pub services: Arc<dyn services::Services>,
+    /// Servers that keep a cluster equal to a repository.
+    pub gitops: Arc<dyn gitops::GitOps>,
     /// The journal's storage.
     pub store: Arc<dyn store::Store>,
 }

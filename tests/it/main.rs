@@ -6,6 +6,7 @@
 )]
 
 mod advisories;
+mod argocd;
 mod article_one;
 mod aws;
 mod bump_formats;

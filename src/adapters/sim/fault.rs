@@ -83,6 +83,15 @@ pub const CALLS: &[&str] = &[
     "services.stop-task",
     "services.reschedule",
     "services.begin-shift",
+    "gitops.app",
+    "gitops.names",
+    "gitops.windows",
+    "gitops.managed",
+    "gitops.manifests",
+    "gitops.log",
+    "gitops.sync",
+    "gitops.rollback",
+    "gitops.terminate",
     "store.append",
 ];
 

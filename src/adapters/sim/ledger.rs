@@ -56,6 +56,8 @@ impl fmt::Display for Violation {
 /// What a well-behaved caller never does, whether the real world would notice or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
+    /// One sync of an application asked for twice.
+    SyncedTwice,
     /// An image reference, host, repository, digest or platform that breaks its grammar.
     BadReference,
     /// A tag that breaks the OCI grammar.

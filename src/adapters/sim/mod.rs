@@ -33,6 +33,7 @@ mod dockerfile;
 mod engine;
 mod fault;
 mod follow;
+mod gitops;
 mod host;
 mod image;
 mod ledger;
@@ -129,6 +130,7 @@ impl SimWorld {
                 cloud: life.clone(),
                 secrets: life.clone(),
                 services: life.clone(),
+                gitops: life.clone(),
                 late: Default::default(),
                 store: store.clone(),
             },
@@ -140,6 +142,7 @@ impl SimWorld {
             host: life.clone(),
             notifier: life.clone(),
             services: life.clone(),
+            gitops: life.clone(),
             scanner: life,
             store,
         }

@@ -9,6 +9,7 @@ use super::call::Call;
 use super::container::Container;
 use super::disk::{Disk, Files};
 use super::fault::{Fault, FaultRule, matches};
+use super::gitops::Apps;
 use super::image::{Image, Repository};
 use super::ledger::{Effect, Rule, Violation};
 use super::network::Net;
@@ -68,6 +69,7 @@ pub(super) struct State {
 
     pub(super) remotes: Remotes,
     pub(super) cloud: Cloud,
+    pub(super) apps: Apps,
 
     /// Commands on their way.
     pub(super) plays: BTreeMap<u64, Play>,

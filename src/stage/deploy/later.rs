@@ -14,15 +14,6 @@ use crate::stage::{
     Verdict, Want,
 };
 
-pub(super) const ARGOCD: NodeSpec = NodeSpec {
-    args: Args::one(Type::Decl("argocd"), "server"),
-    props: &[
-        PropSpec::required("app", Type::Text, "application"),
-        PropSpec::new("revision", Type::Text, "commit it must be synced to"),
-    ],
-    ..NodeSpec::new("argocd", "An application of Argo CD.")
-};
-
 const ROLLOUT: NodeSpec = NodeSpec {
     args: Args::one(Type::Text, "deployment"),
     props: &[
@@ -64,7 +55,6 @@ pub(super) fn lower(cx: &mut Lowering<'_>, way: &'static str) -> Arc<dyn Stage> 
         collect(cx, node, &mut templates, &mut images);
     }
     let service = node.and_then(|node| match way {
-        "argocd" => Some((ServiceKind::Argocd, cx.name(node.args.first()?)?)),
         "kubernetes" => Some((ServiceKind::Kubernetes, cx.name(node.args.first()?)?)),
         _ => None,
     });
@@ -144,6 +134,6 @@ impl Stage for Later {
 
 fn missing(way: &str) -> String {
     format!(
-        "deploying to {way} is not part of this version yet: nothing was changed; `deploy docker` and `deploy ecs` are"
+        "deploying to {way} is not part of this version yet: nothing was changed; `deploy docker`, `deploy ecs` and `deploy argocd` are"
     )
 }

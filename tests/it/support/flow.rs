@@ -14,6 +14,7 @@ use pipewright::journal::{Journal, JournalTask, replay};
 use pipewright::pipeline::{Project, load};
 use pipewright::plan::{Origin, Plan, PlanError, build, check};
 use pipewright::ports::Progress;
+use pipewright::ports::gitops::GitOps;
 use pipewright::ports::services::Services;
 use pipewright::ports::store::{Store, StoreReader};
 
@@ -43,6 +44,8 @@ pub struct Flow {
     pub upstream: Option<Upstream>,
     /// Services that take the place of the simulated ones.
     pub services: Option<Arc<dyn Services>>,
+    /// Argo CD in place of the simulated one.
+    pub gitops: Option<Arc<dyn GitOps>>,
 }
 
 /// What stages printed.
@@ -137,6 +140,7 @@ impl Flow {
             cause: Trigger::Manual,
             upstream: None,
             services: None,
+            gitops: None,
         }
     }
 
@@ -146,6 +150,10 @@ impl Flow {
         if let Some(services) = &self.services {
             world.services = services.clone();
             world.readers.services = services.clone();
+        }
+        if let Some(gitops) = &self.gitops {
+            world.gitops = gitops.clone();
+            world.readers.gitops = gitops.clone();
         }
         let clock = world.readers.clock.clone();
         let (journal, task) = Journal::spawn(world.store.clone(), clock);

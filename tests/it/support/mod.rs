@@ -2,6 +2,7 @@
 
 pub mod delivery;
 pub mod docker;
+pub mod fake_argocd;
 pub mod fake_ecs;
 pub mod faulty;
 pub mod files;
