@@ -18,6 +18,7 @@ use pipewright::adapters::docker::{DeclaredEngines, Docker};
 use pipewright::adapters::files::HostFiles;
 use pipewright::adapters::git::{self, GitRemotes, GitWorkspace};
 use pipewright::adapters::http::Http;
+use pipewright::adapters::kubernetes::{Connections, Kubernetes};
 use pipewright::adapters::memory_store::MemoryStore;
 use pipewright::adapters::process::HostProcesses;
 use pipewright::adapters::registry::{DockerConfig, HttpRegistry};
@@ -170,6 +171,8 @@ impl Worlds for Host {
         let registry = Arc::new(EcrRegistry::new(registry, clouds.clone()));
         let vcs = Arc::new(GitRemotes::new(state, http.clone()));
         let services = Arc::new(AwsServices::new(Arc::new(clouds.clone())));
+        let connections = Arc::new(Connections::new(late.clone(), now));
+        let clusters = Arc::new(Kubernetes::new(connections));
         Ok(World {
             readers: Readers {
                 clock: Arc::new(SystemClock),
@@ -179,6 +182,7 @@ impl Worlds for Host {
                 registry: registry.clone(),
                 vcs: vcs.clone(),
                 services: services.clone(),
+                clusters: clusters.clone(),
                 secrets: Arc::new(AwsSecrets::new(clouds.clone())),
                 cloud: Arc::new(clouds),
                 late,
@@ -193,6 +197,7 @@ impl Worlds for Host {
             notifier: Arc::new(WebHook::new(http)),
             scanner: Arc::new(scanners(Docker::clone(&engine), state)),
             services,
+            clusters,
             store,
         })
     }

@@ -10,6 +10,7 @@ pub mod backoff;
 mod buffers;
 pub mod clock;
 pub mod http;
+pub mod kubernetes;
 pub mod memory_store;
 pub mod process;
 pub mod registry;

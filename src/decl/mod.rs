@@ -7,6 +7,7 @@ mod aws;
 mod channel;
 mod engine;
 mod image;
+mod kubernetes;
 mod registry;
 mod repo;
 mod secret;
@@ -18,6 +19,7 @@ pub use aws::{AwsDecl, WebIdentitySource};
 pub use channel::{Channel, Slack, Webhook};
 pub use engine::EngineAddress;
 pub use image::{Image, ImageTag};
+pub use kubernetes::KubernetesDecl;
 pub use registry::{Creation, RegistryDecl};
 pub use repo::Repo;
 pub use secret::{Kept, KeptIn, SecretDecl, Var, VarSource};
@@ -57,7 +59,9 @@ pub struct Decls {
     pub engines: BTreeMap<String, Decl<EngineAddress>>,
     /// `aws`.
     pub aws: BTreeMap<String, Decl<AwsDecl>>,
-    /// `forge`, `argocd` and `kubernetes`, by kind and name.
+    /// `kubernetes`.
+    pub clusters: BTreeMap<String, Decl<KubernetesDecl>>,
+    /// `forge` and `argocd`, by kind and name.
     pub services: BTreeMap<(ServiceKind, String), Decl<Service>>,
 }
 
@@ -71,7 +75,7 @@ pub const SPECS: &[&NodeSpec] = &[
     &repo::REPO,
     &service::FORGE,
     &service::ARGOCD,
-    &service::KUBERNETES,
+    &kubernetes::KUBERNETES,
     &engine::ENGINE,
     &channel::SLACK,
     &channel::WEBHOOK,
@@ -166,6 +170,13 @@ impl Decls {
                 name,
                 node,
                 EngineAddress::lower(cx, broken, diagnostics),
+                diagnostics,
+            ),
+            "kubernetes" => put(
+                &mut self.clusters,
+                name,
+                node,
+                KubernetesDecl::lower(cx, broken, diagnostics),
                 diagnostics,
             ),
             other => {
@@ -296,6 +307,14 @@ impl Decls {
             );
         }
         for decl in self.channels.values() {
+            all.extend(
+                decl.value
+                    .templates()
+                    .into_iter()
+                    .map(|t| (&decl.source, t)),
+            );
+        }
+        for decl in self.clusters.values() {
             all.extend(
                 decl.value
                     .templates()

@@ -1,4 +1,4 @@
-//! `forge`, `argocd`, `kubernetes`: services that stages and other declarations refer to.
+//! `forge`, `argocd`: services that stages and other declarations refer to.
 
 use super::DeclContext;
 use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
@@ -44,20 +44,6 @@ pub(super) const ARGOCD: NodeSpec = NodeSpec {
     ..NodeSpec::new("argocd", "An Argo CD server: a name and an address.")
 };
 
-const KUBECONFIG: NodeSpec = NodeSpec::field(
-    "kubeconfig",
-    Type::SecretText,
-    "Kubernetes configuration, or a file that holds it.",
-);
-const CONTEXT: NodeSpec = NodeSpec::field("context", Type::Text, "Context of the configuration.");
-
-pub(super) const KUBERNETES: NodeSpec = NodeSpec {
-    args: Args::some(Type::Text, "name"),
-    many: true,
-    children: &[&KUBECONFIG, &CONTEXT, &TOKEN],
-    ..NodeSpec::new("kubernetes", "A Kubernetes cluster.")
-};
-
 /// The kinds of services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServiceKind {
@@ -65,8 +51,6 @@ pub enum ServiceKind {
     Forge,
     /// An Argo CD server.
     Argocd,
-    /// A Kubernetes cluster.
-    Kubernetes,
 }
 
 impl ServiceKind {
@@ -75,12 +59,11 @@ impl ServiceKind {
         match self {
             Self::Forge => "forge",
             Self::Argocd => "argocd",
-            Self::Kubernetes => "kubernetes",
         }
     }
 
     pub(super) fn of(name: &str) -> Option<Self> {
-        [Self::Forge, Self::Argocd, Self::Kubernetes]
+        [Self::Forge, Self::Argocd]
             .into_iter()
             .find(|kind| kind.as_str() == name)
     }

@@ -4,6 +4,7 @@ pub mod constraint;
 pub mod diff;
 pub mod dockerfile;
 pub mod dockerignore;
+pub mod manifest;
 pub mod purl;
 pub mod task_definition;
 pub mod version;

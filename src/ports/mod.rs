@@ -6,6 +6,7 @@
 pub mod advisories;
 pub mod clock;
 pub mod cloud;
+pub mod cluster;
 pub mod engine;
 pub mod engines;
 pub mod files;
@@ -111,6 +112,8 @@ pub struct Readers {
     pub secrets: Arc<dyn secrets::SecretReader>,
     /// Services that keep tasks running in a cloud.
     pub services: Arc<dyn services::ServicesReader>,
+    /// Clusters that keep workloads running.
+    pub clusters: Arc<dyn cluster::ClusterReader>,
     /// Secrets that come up while we work, to be masked like the others.
     pub late: LateSecrets,
     /// What earlier runs recorded.
@@ -140,6 +143,8 @@ pub struct World {
     pub scanner: Arc<dyn scanner::Scanner>,
     /// Services that keep tasks running in a cloud.
     pub services: Arc<dyn services::Services>,
+    /// Clusters that keep workloads running.
+    pub clusters: Arc<dyn cluster::Clusters>,
     /// The journal's storage.
     pub store: Arc<dyn store::Store>,
 }

@@ -27,6 +27,7 @@
 mod build;
 mod call;
 mod cloud;
+mod cluster;
 mod container;
 mod disk;
 mod dockerfile;
@@ -129,6 +130,7 @@ impl SimWorld {
                 cloud: life.clone(),
                 secrets: life.clone(),
                 services: life.clone(),
+                clusters: life.clone(),
                 late: Default::default(),
                 store: store.clone(),
             },
@@ -140,6 +142,7 @@ impl SimWorld {
             host: life.clone(),
             notifier: life.clone(),
             services: life.clone(),
+            clusters: life.clone(),
             scanner: life,
             store,
         }

@@ -23,31 +23,6 @@ pub(super) const ARGOCD: NodeSpec = NodeSpec {
     ..NodeSpec::new("argocd", "An application of Argo CD.")
 };
 
-const ROLLOUT: NodeSpec = NodeSpec {
-    args: Args::one(Type::Text, "deployment"),
-    props: &[
-        PropSpec::required("container", Type::Literal, "container of the pod"),
-        PropSpec::required("image", Type::Decl("image"), "image to run"),
-    ],
-    many: true,
-    ..NodeSpec::new("rollout", "Deployment and the image it gets.")
-};
-const APPLY: NodeSpec = NodeSpec {
-    args: Args::some(Type::Path, "path"),
-    ..NodeSpec::new("apply", "Manifests to apply.")
-};
-
-pub(super) const KUBERNETES: NodeSpec = NodeSpec {
-    args: Args::one(Type::Decl("kubernetes"), "cluster"),
-    props: &[PropSpec::new(
-        "namespace",
-        Type::Text,
-        "namespace; `default` if absent",
-    )],
-    children: &[&ROLLOUT, &APPLY],
-    ..NodeSpec::new("kubernetes", "Workloads of a Kubernetes cluster.")
-};
-
 #[derive(Debug)]
 struct Later {
     way: &'static str,
@@ -65,7 +40,6 @@ pub(super) fn lower(cx: &mut Lowering<'_>, way: &'static str) -> Arc<dyn Stage> 
     }
     let service = node.and_then(|node| match way {
         "argocd" => Some((ServiceKind::Argocd, cx.name(node.args.first()?)?)),
-        "kubernetes" => Some((ServiceKind::Kubernetes, cx.name(node.args.first()?)?)),
         _ => None,
     });
     Arc::new(Later {
@@ -144,6 +118,6 @@ impl Stage for Later {
 
 fn missing(way: &str) -> String {
     format!(
-        "deploying to {way} is not part of this version yet: nothing was changed; `deploy docker` and `deploy ecs` are"
+        "deploying to {way} is not part of this version yet: nothing was changed; `deploy docker`, `deploy ecs` and `deploy kubernetes` are"
     )
 }

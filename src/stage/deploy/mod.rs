@@ -2,6 +2,7 @@
 
 mod docker;
 mod ecs;
+mod kubernetes;
 mod later;
 
 use std::sync::Arc;
@@ -16,12 +17,7 @@ pub const KIND: Kind = Kind {
     spec: &NodeSpec {
         args: Args::some(Type::Name, "name"),
         many: true,
-        children: stage_children![
-            &docker::SPEC,
-            &ecs::SPEC,
-            &later::ARGOCD,
-            &later::KUBERNETES
-        ],
+        children: stage_children![&docker::SPEC, &ecs::SPEC, &later::ARGOCD, &kubernetes::SPEC],
         ..NodeSpec::new(
             "deploy",
             "Deploys to a container engine, ECS, Argo CD or Kubernetes.",
@@ -42,6 +38,7 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
     match ways.as_slice() {
         ["docker"] => docker::lower(cx),
         ["ecs"] => ecs::lower(cx),
+        ["kubernetes"] => kubernetes::lower(cx),
         [way] => later::lower(cx, way),
         several => {
             let message = match several {
