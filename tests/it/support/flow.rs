@@ -14,6 +14,7 @@ use pipewright::journal::{Journal, JournalTask, replay};
 use pipewright::pipeline::{Project, load};
 use pipewright::plan::{Origin, Plan, PlanError, build, check};
 use pipewright::ports::Progress;
+use pipewright::ports::cluster::Clusters;
 use pipewright::ports::services::Services;
 use pipewright::ports::store::{Store, StoreReader};
 
@@ -43,6 +44,8 @@ pub struct Flow {
     pub upstream: Option<Upstream>,
     /// Services that take the place of the simulated ones.
     pub services: Option<Arc<dyn Services>>,
+    /// Clusters that take the place of the simulated ones.
+    pub clusters: Option<Arc<dyn Clusters>>,
 }
 
 /// What stages printed.
@@ -137,6 +140,7 @@ impl Flow {
             cause: Trigger::Manual,
             upstream: None,
             services: None,
+            clusters: None,
         }
     }
 
@@ -146,6 +150,10 @@ impl Flow {
         if let Some(services) = &self.services {
             world.services = services.clone();
             world.readers.services = services.clone();
+        }
+        if let Some(clusters) = &self.clusters {
+            world.clusters = clusters.clone();
+            world.readers.clusters = clusters.clone();
         }
         let clock = world.readers.clock.clone();
         let (journal, task) = Journal::spawn(world.store.clone(), clock);

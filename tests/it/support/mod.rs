@@ -3,6 +3,7 @@
 pub mod delivery;
 pub mod docker;
 pub mod fake_ecs;
+pub mod fake_kubernetes;
 pub mod faulty;
 pub mod files;
 pub mod flow;
