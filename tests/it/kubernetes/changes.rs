@@ -33,7 +33,7 @@ async fn a_second_run_has_nothing_to_do() {
     };
     let revision = &outputs(&first)["revision"];
     assert!(
-        revision.starts_with("app=localhost:5000/web@sha256:"),
+        revision.starts_with("app=localhost:5000/app@sha256:"),
         "{revision}"
     );
     assert_eq!(outputs(&again)["revision"], *revision);

@@ -109,7 +109,7 @@ async fn what_somebody_else_did_meanwhile_is_not_undone() {
     let (line, log) = told(&flow, &run);
     assert_eq!(
         line,
-        "deploy.web failed: deployment front runs localhost:5000/web:theirs: somebody else's roll-out took the place of ours",
+        "deploy.web failed: deployment front runs localhost:5000/app:theirs: somebody else's roll-out took the place of ours",
         "{log}"
     );
     assert_eq!(fake.changes(), ["patch deployments/front"]);

@@ -40,7 +40,7 @@ async fn a_job_runs_in_the_surroundings_of_the_rollout_and_its_log_is_told() {
         one["image"]
             .as_str()
             .expect("an image")
-            .starts_with("localhost:5000/web@sha256:")
+            .starts_with("localhost:5000/app@sha256:")
     );
     let length = job["metadata"]["name"].as_str().map(str::len);
     assert!(length.is_some_and(|length| length <= 63));

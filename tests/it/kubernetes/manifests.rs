@@ -16,7 +16,7 @@ spec:
     metadata: {labels: {app: shop}}
     spec:
       containers:
-      - {name: app, image: \"localhost:5000/web:latest\", ports: [{containerPort: 80}]}
+      - {name: app, image: \"localhost:5000/app:latest\", ports: [{containerPort: 80}]}
       - {name: log, image: \"busybox:1\", stdin: false}
 ---
 apiVersion: v1
@@ -34,11 +34,8 @@ async fn plan(flow: &Flow) -> pipewright::stage::Forecast {
     let readers = life.engine.world.readers.clone();
     let forecasts = pipewright::plan::forecast(&plan, &readers, false).await;
     life.end().await;
-    let (_, found) = forecasts
-        .into_iter()
-        .find(|(id, _)| id.as_str() == "deploy.web")
-        .expect("a forecast");
-    found
+    let last = forecasts.expect("forecasts").stages.pop();
+    last.expect("the deployment is the last").forecast
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +62,7 @@ async fn a_directory_is_applied_in_order_and_once() {
         let live = &state.objects[&key("apps/v1", "deployments", "main", "shop")];
         let containers = &live["spec"]["template"]["spec"]["containers"];
         let image = containers[0]["image"].as_str().expect("an image");
-        assert!(image.starts_with("localhost:5000/web@sha256:"), "{image}");
+        assert!(image.starts_with("localhost:5000/app@sha256:"), "{image}");
         assert_eq!(containers[1]["image"], "busybox:1");
     }
     let again = flow.run("release").await;
@@ -158,7 +155,7 @@ async fn what_is_wrong_with_manifests_is_told_before_anything_is_changed() {
         (
             "apply \"k8s/a.yaml\" { image app }",
             twice,
-            "no container in the manifests is of image `app`, whose repository is localhost:5000/web; there is no container at all",
+            "no container in the manifests is of image `app`, whose repository is localhost:5000/app; there is no container at all",
         ),
         (
             "apply \"k8s/c.yaml\"",

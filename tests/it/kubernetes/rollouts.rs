@@ -28,7 +28,7 @@ const CASES: &[Case] = &[
         plot: &[New(0), New(1), Completes],
         ends: "deploy.web succeeded",
         says: &[
-            "container app of deployment front gets localhost:5000/web@sha256:",
+            "container app of deployment front gets localhost:5000/app@sha256:",
             "deployment front: 1 of 2 pods are new",
             "deployment front has rolled out",
         ],
@@ -144,7 +144,7 @@ const CASES: &[Case] = &[
     Case {
         name: "somebody else",
         plot: &[New(1), Theirs],
-        ends: "somebody else's roll-out of localhost:5000/web:theirs took the place of ours",
+        ends: "somebody else's roll-out of localhost:5000/app:theirs took the place of ours",
         ..PLAIN
     },
     Case {
@@ -204,7 +204,7 @@ const CASES: &[Case] = &[
         name: "nothing is rolled back over somebody else",
         more: "rollback",
         plot: &[New(1), Theirs],
-        ends: "somebody else's roll-out of localhost:5000/web:theirs took the place of ours",
+        ends: "somebody else's roll-out of localhost:5000/app:theirs took the place of ours",
         ..PLAIN
     },
 ];
@@ -242,7 +242,7 @@ async fn every_plot_ends_as_it_must() {
 #[tokio::test(start_paused = true)]
 async fn going_back_gives_the_image_before() {
     let (flow, fake) = start(&[New(1), Deadline], "rollback");
-    fake.then(&[New(1), Completes]);
+    fake.then(&[New(0), New(0), New(1), Completes]);
     let before = fake.image("deployments", "front", "app");
     let run = flow.run("release").await;
     let (line, log) = told(&flow, &run);
@@ -300,7 +300,7 @@ async fn a_cancelled_wait_says_what_goes_on() {
     life.end().await;
     let (line, log) = told(&flow, &run);
     assert!(
-        line.contains("cancelled: deployment front goes on rolling out; nothing is rolled back"),
+        line.contains("deployment front goes on rolling out; nothing is rolled back"),
         "{line}\n{log}"
     );
     assert_eq!(fake.changes().len(), 1);

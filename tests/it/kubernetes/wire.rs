@@ -68,14 +68,14 @@ impl Rig {
 #[test]
 fn a_file_a_secret_a_token_and_the_environment_lead_to_the_cluster() {
     let user = format!("{{token: {TOKEN}}}");
-    let address = "kubernetes cluster \"ADDRESS\" { token \"${secret.T}\" }\nsecret T { env T }";
+    let address = "kubernetes cluster \"ADDRESS\" { token \"${secret.T}\" }\nsecret T env=T";
     for (declaration, namespaced) in [
         (
             "kubernetes cluster { kubeconfig \"deploy/kubeconfig.yaml\" }",
             true,
         ),
         (
-            "kubernetes cluster { kubeconfig \"${secret.T}\" }\nsecret T { env T }",
+            "kubernetes cluster { kubeconfig \"${secret.T}\" }\nsecret T env=T",
             true,
         ),
         ("kubernetes cluster", true),
@@ -137,19 +137,29 @@ fn what_leads_to_no_cluster_says_why() {
     let user = "{token: wrong-token-00}";
     let file = "kubernetes cluster { kubeconfig \"deploy/kubeconfig.yaml\"";
     for (declaration, why) in [
-        (format!("{file}; context staging }}"), "has no context \"staging\": it has dev, prod"),
-        (format!("{file} }}"), "it does not know who we are; the token may have expired"),
+        (
+            format!("{file}; context staging }}"),
+            "has no context \"staging\": it has dev, prod",
+        ),
+        (
+            format!("{file} }}"),
+            "it does not know who we are; the token may have expired",
+        ),
         (
             "kubernetes cluster { kubeconfig \"deploy/none.yaml\" }".to_owned(),
             "No such file or directory (os error 2); write the path of a file, or the configuration itself",
         ),
-        ("kubernetes cluster".to_owned(), "there is neither a configuration (KUBECONFIG, ~/.kube/config) nor the service account of a pod"),
+        (
+            "kubernetes cluster".to_owned(),
+            "there is neither a configuration (KUBECONFIG, ~/.kube/config) nor the service account of a pod",
+        ),
         (
             "kubernetes cluster { in-cluster }".to_owned(),
             "this process does not run in a pod that has a service account",
         ),
         (
-            "kubernetes cluster \"https://127.0.0.1:9\" { token \"${secret.T}\" }\nsecret T { env T }".to_owned(),
+            "kubernetes cluster \"https://127.0.0.1:9\" { token \"${secret.T}\" }\nsecret T env=T"
+                .to_owned(),
             "nothing listens there: is the address right, and the cluster up?",
         ),
     ] {

@@ -13,7 +13,7 @@ use super::Kubernetes;
 use super::look::{Applied, Found, Seen, brings, refusal, rolls_out};
 use super::wanted::Wanted;
 use super::workload::{
-    RUN, STAGE, Stand, condition, has_images, image_of, number, set_images, stand, text,
+    RUN, STAGE, Stand, condition, has_images, image_of, number, overdue, set_images, stand, text,
 };
 use crate::ports::cluster::{ClusterError, Thing};
 use crate::ports::{Retry, cluster::Cluster};
@@ -39,6 +39,8 @@ pub(super) struct Started {
     pub(super) zero: bool,
     /// What there is to go back to, if we changed it and may have to.
     pub(super) from: Option<String>,
+    /// When the cluster said of the roll-out before this one that it took too long.
+    pub(super) overdue: Option<String>,
     /// Under which key it was journaled, if we changed it.
     pub(super) key: Option<String>,
 }
@@ -51,7 +53,16 @@ impl Started {
             generation: number(live, "/metadata/generation"),
             zero: super::workload::is_zero(live),
             from: None,
+            overdue: None,
             key: None,
+        }
+    }
+
+    /// What a change brought, by the answer to it: its status is still that of what was before.
+    pub(super) fn by(thing: &Thing, live: &Value, images: Vec<(String, String)>) -> Self {
+        Self {
+            overdue: overdue(live).map(str::to_owned),
+            ..Self::of(thing, live, images)
         }
     }
 }
@@ -74,6 +85,15 @@ impl Kubernetes {
             };
             let made = match &past.result {
                 Some(result) if result.contains_key("ended") => continue,
+                // An answer from before it: the patch finds that out.
+                Some(result)
+                    if result
+                        .get("generation")
+                        .and_then(|it| it.parse().ok())
+                        .is_some_and(|it: u64| it > number(&seen.live, "/metadata/generation")) =>
+                {
+                    continue;
+                }
                 Some(_) => true,
                 None => was_ours(),
             };
@@ -109,6 +129,7 @@ impl Kubernetes {
             if pending && !twice {
                 let mut one = Started::of(&it.thing, &live, brings(&live));
                 if it.changes() {
+                    one = Started::by(&it.thing, &live, brings(&live));
                     one.from = match &it.live {
                         Some(before) => self.revision_of(cx, wanted, before).await,
                         None => None,
@@ -276,6 +297,8 @@ impl Kubernetes {
                 break live;
             }
         };
+        let generation = number(&live, "/metadata/generation").to_string();
+        detail.insert("generation".to_owned(), generation);
         cx.effects.done(&key, detail.clone()).await?;
         for (container, image) in images {
             cx.say(format!("container {container} of {thing} gets {image}"));
@@ -283,7 +306,7 @@ impl Kubernetes {
         Ok(Started {
             from: detail.get("from").cloned(),
             key: Some(key),
-            ..Started::of(thing, &live, images.clone())
+            ..Started::by(thing, &live, images.clone())
         })
     }
 

@@ -211,7 +211,7 @@ impl Kubernetes {
             match clusters.patch(cluster, thing, &patch).await {
                 Ok(live) => {
                     cx.say(format!("{thing} goes back to {from}"));
-                    return Ok(Started::of(thing, &live, was));
+                    return Ok(Started::by(thing, &live, was));
                 }
                 Err(error)
                     if tries < TRIES

@@ -14,8 +14,8 @@ use super::advance::Started;
 use super::pods::{Ailment, ailment, is_ready, said};
 use super::wanted::Wanted;
 use super::workload::{
-    Stand, condition, has_images, image_of, is_owned, is_paused, is_zero, items, number, selector,
-    stand, text,
+    Stand, condition, has_images, image_of, is_owned, is_paused, is_zero, items, number, overdue,
+    selector, stand, text,
 };
 use crate::base::human_duration;
 use crate::ports::cluster::{ClusterError, Listing, PodLog};
@@ -244,6 +244,10 @@ impl Kubernetes {
                 "{thing} was scaled to zero while it rolled out: nothing runs of the new version"
             ))
             .into());
+        }
+        // The word may still be about the roll-out before this one.
+        if started.overdue.is_some() && overdue(&live) == started.overdue.as_deref() {
+            return Ok(());
         }
         let stand = stand(&live);
         let progress = |done, total, state| {

@@ -133,7 +133,7 @@ fn deployment(workload: &Value, wanted: u64) -> Stand {
     let status = |key: &str| number(workload, &format!("/status/{key}"));
     let progressing = condition(workload, "Progressing");
     if let Some(it) = progressing
-        && text(it, "/reason") == "ProgressDeadlineExceeded"
+        && overdue(workload).is_some()
     {
         return Stand::Failed(format!(
             "it exceeded its progress deadline: {}",
@@ -218,6 +218,12 @@ fn daemon_set(workload: &Value) -> Stand {
 pub(super) fn condition<'a>(of: &'a Value, kind: &str) -> Option<&'a Value> {
     let all = items(of, "/status/conditions");
     all.iter().find(|it| text(it, "/type") == kind)
+}
+
+/// When the cluster said that its roll-out took too long, if that is what it says.
+pub(super) fn overdue(workload: &Value) -> Option<&str> {
+    let it = condition(workload, "Progressing")?;
+    (text(it, "/reason") == "ProgressDeadlineExceeded").then(|| text(it, "/lastUpdateTime"))
 }
 
 /// Whether it was told to stand still.

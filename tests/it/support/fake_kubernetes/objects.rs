@@ -6,7 +6,7 @@ use super::wire::{Ask, RESOURCES};
 use super::{Said, State, key};
 
 pub const OLD: &str =
-    "localhost:5000/web@sha256:0000000000000000000000000000000000000000000000000000000000000000";
+    "localhost:5000/app@sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
 impl State {
     /// A workload `name` with two pods, which has rolled out.

@@ -128,7 +128,13 @@ impl State {
             {"name": "app", "ready": false, "state": state, "lastState": last}]})
         };
         match beat {
-            Beat::New(number) => progress(*number, replicas),
+            Beat::New(number) => {
+                progress(*number, replicas);
+                // What was said of the roll-out before stays until this one gets on.
+                if *number > 0 {
+                    object["status"]["conditions"] = json!([]);
+                }
+            }
             Beat::Waits(reason, message) => {
                 progress(1, replicas);
                 let state = json!({"waiting": {"reason": reason, "message": message}});
@@ -184,14 +190,14 @@ impl State {
             }
             Beat::Deadline => {
                 object["status"]["conditions"] = json!([{"type": "Progressing", "status": "False",
-                    "reason": "ProgressDeadlineExceeded",
+                    "reason": "ProgressDeadlineExceeded", "lastUpdateTime": format!("2026-01-01T00:00:{hash:0>2}Z"),
                     "message": format!("ReplicaSet \"{name}-{hash}\" has timed out progressing.")}]);
             }
             Beat::Theirs => {
                 let generation = object["metadata"]["generation"].as_u64().unwrap_or(0) + 1;
                 object["metadata"]["generation"] = json!(generation);
                 object["spec"]["template"]["spec"]["containers"][0]["image"] =
-                    json!("localhost:5000/web:theirs");
+                    json!("localhost:5000/app:theirs");
             }
             Beat::Paused => object["spec"]["paused"] = json!(true),
             Beat::Zero => object["spec"]["replicas"] = json!(0),
