@@ -291,6 +291,10 @@ impl Plan {
                 accounts.extend(registry.value.aws.as_ref().map(|aws| aws.value.clone()));
             }
         }
+        let cluster = stage.body.cluster();
+        if let Some(cluster) = cluster.and_then(|name| self.decls.clusters.get(name)) {
+            note(cluster.value.templates());
+        }
         // Secrets that are kept in accounts need what opens those.
         for name in names.borrow().iter() {
             let secret = self.decls.secrets.get(name);

@@ -123,6 +123,10 @@ impl Stage for Kubernetes {
         all
     }
 
+    fn cluster(&self) -> Option<&str> {
+        Some(&self.cluster.value)
+    }
+
     fn variant(&self) -> Option<&'static str> {
         Some("kubernetes")
     }

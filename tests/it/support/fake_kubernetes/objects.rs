@@ -137,10 +137,16 @@ impl State {
             "log" => match self.logs.get(&ask.name) {
                 Some(text) => {
                     let since = ask.param("sinceTime").unwrap_or_default();
+                    let bare = ask.param("timestamps") != Some("true");
                     let lines = text
                         .lines()
                         .filter(|line| line.as_bytes() >= since.as_bytes());
-                    let text: String = lines.map(|line| format!("{line}\n")).collect();
+                    let text: String = lines
+                        .filter_map(|line| {
+                            let (_, words) = line.split_once(' ')?;
+                            Some(format!("{}\n", if bare { words } else { line }))
+                        })
+                        .collect();
                     Said::fine(json!(text))
                 }
                 None => Said::no(400, "BadRequest", "container is waiting to start"),
