@@ -189,7 +189,7 @@ const CASES: &[Case] = &[
         name: "a short patience with new pods",
         more: "start-within \"5s\"\nstable-within \"20s\"",
         plot: &[New(1)],
-        ends: "deploy.web timed-out: deployment front of namespace main had not rolled out within 20s",
+        ends: "deploy.web timed-out: deployment front of namespace main had not rolled out within 20.0s",
         ..PLAIN
     },
     Case {
