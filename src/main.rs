@@ -20,6 +20,7 @@ use pipewright::adapters::doorbell::HttpDoorbell;
 use pipewright::adapters::files::HostFiles;
 use pipewright::adapters::git::{self, GitRemotes, GitWorkspace};
 use pipewright::adapters::http::Http;
+use pipewright::adapters::kubernetes::{Connections, Kubernetes};
 use pipewright::adapters::memory_store::MemoryStore;
 use pipewright::adapters::process::HostProcesses;
 use pipewright::adapters::registry::{DockerConfig, HttpRegistry};
@@ -175,6 +176,8 @@ impl Worlds for Host {
         let vcs = Arc::new(GitRemotes::new(state, http.clone()));
         let services = Arc::new(AwsServices::new(Arc::new(clouds.clone())));
         let gitops = Arc::new(ArgoCd::new(http.clone(), late.clone()));
+        let connections = Arc::new(Connections::new(late.clone(), now));
+        let clusters = Arc::new(Kubernetes::new(connections));
         Ok(World {
             readers: Readers {
                 clock: Arc::new(SystemClock),
@@ -185,6 +188,7 @@ impl Worlds for Host {
                 vcs: vcs.clone(),
                 services: services.clone(),
                 gitops: gitops.clone(),
+                clusters: clusters.clone(),
                 secrets: Arc::new(AwsSecrets::new(clouds.clone())),
                 cloud: Arc::new(clouds),
                 late,
@@ -200,6 +204,7 @@ impl Worlds for Host {
             scanner: Arc::new(scanners(Docker::clone(&engine), state)),
             services,
             gitops,
+            clusters,
             store,
         })
     }

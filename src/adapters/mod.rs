@@ -11,6 +11,7 @@ pub mod backoff;
 mod buffers;
 pub mod clock;
 pub mod http;
+pub mod kubernetes;
 pub mod memory_store;
 pub mod process;
 pub mod registry;

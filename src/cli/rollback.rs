@@ -120,7 +120,7 @@ fn of_run(store: &dyn StoreReader, run: &RunId) -> Result<Vec<Taken>, Failure> {
     if all.is_empty() {
         return Err(Failure::usage(
             format!("run {run} deployed nothing that can be taken back"),
-            "`deploy ecs` can; `pipewright rerun RUN` deploys again what an earlier run did",
+            "`deploy ecs` and `deploy kubernetes` can; `pipewright rerun RUN` deploys again what an earlier run did",
         ));
     }
     Ok(all)
@@ -159,7 +159,7 @@ fn of_stage(
     if !stages_that_go_back(store, &run, &state)?.contains(stage) {
         return Err(Failure::usage(
             format!("{stage} cannot be taken back"),
-            "`deploy ecs` can; `pipewright rerun RUN` deploys again what an earlier run did",
+            "`deploy ecs` and `deploy kubernetes` can; `pipewright rerun RUN` deploys again what an earlier run did",
         ));
     }
     Ok(Taken {

@@ -8,6 +8,7 @@ mod aws;
 mod channel;
 mod engine;
 mod image;
+mod kubernetes;
 mod registry;
 mod repo;
 mod secret;
@@ -20,6 +21,7 @@ pub use aws::{AwsDecl, WebIdentitySource};
 pub use channel::{Channel, Slack, Webhook};
 pub use engine::EngineAddress;
 pub use image::{Image, ImageTag};
+pub use kubernetes::KubernetesDecl;
 pub use registry::{Creation, RegistryDecl};
 pub use repo::Repo;
 pub use secret::{Kept, KeptIn, SecretDecl, Var, VarSource};
@@ -61,7 +63,9 @@ pub struct Decls {
     pub aws: BTreeMap<String, Decl<AwsDecl>>,
     /// `argocd`.
     pub argocd: BTreeMap<String, Decl<ArgocdDecl>>,
-    /// `forge` and `kubernetes`, by kind and name.
+    /// `kubernetes`.
+    pub clusters: BTreeMap<String, Decl<KubernetesDecl>>,
+    /// `forge`, by kind and name.
     pub services: BTreeMap<(ServiceKind, String), Decl<Service>>,
 }
 
@@ -75,7 +79,7 @@ pub const SPECS: &[&NodeSpec] = &[
     &repo::REPO,
     &service::FORGE,
     &argocd::ARGOCD,
-    &service::KUBERNETES,
+    &kubernetes::KUBERNETES,
     &engine::ENGINE,
     &channel::SLACK,
     &channel::WEBHOOK,
@@ -177,6 +181,13 @@ impl Decls {
                 name,
                 node,
                 EngineAddress::lower(cx, broken, diagnostics),
+                diagnostics,
+            ),
+            "kubernetes" => put(
+                &mut self.clusters,
+                name,
+                node,
+                KubernetesDecl::lower(cx, broken, diagnostics),
                 diagnostics,
             ),
             other => {
@@ -317,6 +328,14 @@ impl Decls {
         for decl in self.argocd.values() {
             let templates = decl.value.templates().into_iter();
             all.extend(templates.map(|t| (&decl.source, t)));
+        }
+        for decl in self.clusters.values() {
+            all.extend(
+                decl.value
+                    .templates()
+                    .into_iter()
+                    .map(|t| (&decl.source, t)),
+            );
         }
         for decl in self.services.values() {
             all.extend(

@@ -1,4 +1,4 @@
-//! `forge` and `kubernetes`: services that stages and other declarations refer to.
+//! `forge`: services that other declarations refer to.
 
 use super::DeclContext;
 use crate::lang::spec::{Args, NodeSpec, PropSpec, Type};
@@ -29,27 +29,11 @@ pub(super) const FORGE: NodeSpec = NodeSpec {
     )
 };
 
-const KUBECONFIG: NodeSpec = NodeSpec::field(
-    "kubeconfig",
-    Type::SecretText,
-    "Kubernetes configuration, or a file that holds it.",
-);
-const CONTEXT: NodeSpec = NodeSpec::field("context", Type::Text, "Context of the configuration.");
-
-pub(super) const KUBERNETES: NodeSpec = NodeSpec {
-    args: Args::some(Type::Text, "name"),
-    many: true,
-    children: &[&KUBECONFIG, &CONTEXT, &TOKEN],
-    ..NodeSpec::new("kubernetes", "A Kubernetes cluster.")
-};
-
 /// The kinds of services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServiceKind {
     /// A forge.
     Forge,
-    /// A Kubernetes cluster.
-    Kubernetes,
 }
 
 impl ServiceKind {
@@ -57,14 +41,11 @@ impl ServiceKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Forge => "forge",
-            Self::Kubernetes => "kubernetes",
         }
     }
 
     pub(super) fn of(name: &str) -> Option<Self> {
-        [Self::Forge, Self::Kubernetes]
-            .into_iter()
-            .find(|kind| kind.as_str() == name)
+        [Self::Forge].into_iter().find(|kind| kind.as_str() == name)
     }
 }
 

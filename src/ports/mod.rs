@@ -6,6 +6,7 @@
 pub mod advisories;
 pub mod clock;
 pub mod cloud;
+pub mod cluster;
 pub mod doorbell;
 pub mod engine;
 pub mod engines;
@@ -115,6 +116,8 @@ pub struct Readers {
     pub services: Arc<dyn services::ServicesReader>,
     /// Servers that keep a cluster equal to a repository.
     pub gitops: Arc<dyn gitops::GitOpsReader>,
+    /// Clusters that keep workloads running.
+    pub clusters: Arc<dyn cluster::ClusterReader>,
     /// Secrets that come up while we work, to be masked like the others.
     pub late: LateSecrets,
     /// What earlier runs recorded.
@@ -146,6 +149,8 @@ pub struct World {
     pub services: Arc<dyn services::Services>,
     /// Servers that keep a cluster equal to a repository.
     pub gitops: Arc<dyn gitops::GitOps>,
+    /// Clusters that keep workloads running.
+    pub clusters: Arc<dyn cluster::Clusters>,
     /// The journal's storage.
     pub store: Arc<dyn store::Store>,
 }

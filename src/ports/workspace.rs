@@ -60,6 +60,14 @@ pub trait WorkspaceReader: Send + Sync {
         limit: u64,
     ) -> Result<Option<Vec<u8>>, WorkspaceError>;
 
+    /// Names in a directory of a commit, or of the working tree if `sha` is absent; `None` if it is
+    /// no directory there.
+    async fn entries(
+        &self,
+        sha: Option<&str>,
+        path: &Path,
+    ) -> Result<Option<Vec<String>>, WorkspaceError>;
+
     /// A directory that holds exactly the files of a commit, to be read only; made once, shared by
     /// all that ask. Belongs to the state directory.
     async fn tree(&self, sha: &str) -> Result<PathBuf, WorkspaceError>;

@@ -11,6 +11,7 @@ use super::{Leftovers, Missing, Values};
 use crate::base::{RunId, StageId};
 use crate::event::{EffectState, Outcome};
 use crate::ports::cloud::CloudError;
+use crate::ports::cluster::ClusterError;
 use crate::ports::engine::EngineError;
 use crate::ports::notifier::NotifyError;
 use crate::ports::process::ProcessError;
@@ -188,6 +189,17 @@ impl From<CloudError> for Failure {
     fn from(error: CloudError) -> Self {
         match &error {
             CloudError::Throttled { .. } | CloudError::Broken { .. } => {
+                Self::errored(chain(&error))
+            }
+            _ => Self::failed(chain(&error)),
+        }
+    }
+}
+
+impl From<ClusterError> for Failure {
+    fn from(error: ClusterError) -> Self {
+        match &error {
+            ClusterError::Throttled { .. } | ClusterError::Broken { .. } => {
                 Self::errored(chain(&error))
             }
             _ => Self::failed(chain(&error)),

@@ -183,6 +183,11 @@ pub trait Stage: std::fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The Kubernetes cluster it works in.
+    fn cluster(&self) -> Option<&str> {
+        None
+    }
+
     /// What it has to be allowed to do in those accounts.
     fn grants(&self, _arns: &grant::Arns<'_>) -> Vec<grant::Grant> {
         Vec::new()

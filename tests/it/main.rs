@@ -23,6 +23,7 @@ mod git;
 mod http;
 mod inventory;
 mod kill;
+mod kubernetes;
 mod language;
 mod registry;
 mod registry_login;

@@ -228,6 +228,43 @@ pub(super) fn changed(
     Ok(Some(paths.into_iter().collect()))
 }
 
+/// Names in a directory of a commit; `None` if it is none.
+pub(super) fn entries(
+    repo: &Repository,
+    sha: &str,
+    path: &Path,
+) -> Result<Option<Vec<String>>, WorkspaceError> {
+    let fail = |e: git2::Error| broken(format!("listing {} of {sha}", path.display()), e.message());
+    let found = resolve(repo, sha)?;
+    let mut tree = repo
+        .find_commit(found.id)
+        .and_then(|commit| commit.tree())
+        .map_err(fail)?;
+    let whole = path.as_os_str().is_empty() || path == Path::new(".");
+    let names = if whole {
+        Vec::new()
+    } else {
+        files::names(path)?
+    };
+    for name in names {
+        let entry = tree.get_name_bytes(name.as_bytes());
+        let Some(id) = entry
+            .filter(|entry| entry.kind() == Some(ObjectType::Tree))
+            .map(|entry| entry.id())
+        else {
+            return Ok(None);
+        };
+        tree = repo.find_tree(id).map_err(fail)?;
+    }
+    let listed = tree.iter();
+    Ok(Some(
+        listed
+            .filter(|entry| entry.kind() != Some(ObjectType::Commit))
+            .map(|entry| String::from_utf8_lossy(entry.name_bytes()).into_owned())
+            .collect(),
+    ))
+}
+
 /// A file of a commit, at most `limit` bytes; `None` if it is not there.
 pub(super) fn read(
     repo: &Repository,

@@ -117,6 +117,41 @@ fn is_link(dir: BorrowedFd<'_>, name: &OsStr) -> bool {
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }
 
+/// Names in a directory; `None` if it is none.
+pub(super) fn entries(root: &Path, path: &Path) -> Result<Option<Vec<String>>, WorkspaceError> {
+    const MOST: usize = 100_000;
+    let what = || format!("listing {}", path.display());
+    let root = open_root(root)?;
+    let whole = path.as_os_str().is_empty() || path == Path::new(".");
+    let dir = if whole {
+        root
+    } else {
+        let names = names(path)?;
+        let Some(parent) = open_parent(root.as_fd(), path, &names)? else {
+            return Ok(None);
+        };
+        match open_dir(parent.as_fd(), names[names.len() - 1]) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(Errno::LOOP) => return Err(refused(path, "is a symbolic link")),
+            Err(error) => return Err(broken(what(), error)),
+        }
+    };
+    let mut names = Vec::new();
+    for entry in Dir::new(dir).map_err(|error| broken(what(), error))? {
+        let entry = entry.map_err(|error| broken(what(), error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+        if names.len() > MOST {
+            return Err(refused(path, "holds too many files"));
+        }
+    }
+    names.sort();
+    Ok(Some(names))
+}
+
 /// Reads a regular file of at most `limit` bytes; `None` if it is not there.
 pub(super) fn read(
     root: &Path,

@@ -262,6 +262,19 @@ impl WorkspaceReader for GitWorkspace {
         .await
     }
 
+    async fn entries(
+        &self,
+        sha: Option<&str>,
+        path: &Path,
+    ) -> Result<Option<Vec<String>>, WorkspaceError> {
+        let (sha, path) = (sha.map(str::to_owned), path.to_owned());
+        self.blocking(move |inner| match sha {
+            Some(sha) => inner.with_repo(|repo| facts::entries(repo, &sha, &path)),
+            None => files::entries(&inner.root, &path),
+        })
+        .await
+    }
+
     async fn tree(&self, sha: &str) -> Result<PathBuf, WorkspaceError> {
         // Lookups of a known tree are a few microseconds, less than a change of threads.
         if let Some(path) = self.inner.trees.known(sha) {

@@ -56,6 +56,7 @@ pub const CALLS: &[&str] = &[
     "workspace.is-dirty",
     "workspace.changed",
     "workspace.read",
+    "workspace.entries",
     "workspace.tree",
     "workspace.scratch",
     "workspace.collect",
@@ -92,6 +93,15 @@ pub const CALLS: &[&str] = &[
     "gitops.sync",
     "gitops.rollback",
     "gitops.terminate",
+    "clusters.namespace",
+    "clusters.get",
+    "clusters.list",
+    "clusters.log",
+    "clusters.rehearse",
+    "clusters.patch",
+    "clusters.apply",
+    "clusters.create",
+    "clusters.delete",
     "store.append",
 ];
 

@@ -108,6 +108,8 @@ pub enum Rule {
     NotFastForward,
     /// A task definition registered although the latest revision means the same.
     SameRevision,
+    /// A patch or a manifest that changes nothing in a cluster.
+    IdleChange,
     /// A commit that changes nothing.
     EmptyCommit,
     /// A commit without a message or an identity.

@@ -27,6 +27,7 @@
 mod build;
 mod call;
 mod cloud;
+mod cluster;
 mod container;
 mod disk;
 mod dockerfile;
@@ -131,6 +132,7 @@ impl SimWorld {
                 secrets: life.clone(),
                 services: life.clone(),
                 gitops: life.clone(),
+                clusters: life.clone(),
                 late: Default::default(),
                 store: store.clone(),
             },
@@ -143,6 +145,7 @@ impl SimWorld {
             notifier: life.clone(),
             services: life.clone(),
             gitops: life.clone(),
+            clusters: life.clone(),
             scanner: life,
             store,
         }

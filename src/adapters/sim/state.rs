@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::call::Call;
+use super::cluster::Objects;
 use super::container::Container;
 use super::disk::{Disk, Files};
 use super::fault::{Fault, FaultRule, matches};
@@ -70,6 +71,7 @@ pub(super) struct State {
     pub(super) remotes: Remotes,
     pub(super) cloud: Cloud,
     pub(super) apps: Apps,
+    pub(super) objects: Objects,
 
     /// Commands on their way.
     pub(super) plays: BTreeMap<u64, Play>,

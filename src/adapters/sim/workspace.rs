@@ -190,6 +190,36 @@ impl WorkspaceReader for Life {
         .await
     }
 
+    async fn entries(
+        &self,
+        sha: Option<&str>,
+        path: &Path,
+    ) -> Result<Option<Vec<String>>, WorkspaceError> {
+        let call = Call::one("workspace.entries", &path.to_string_lossy());
+        self.pass::<WorkspaceError>(&call, None).await?;
+        self.look(|state| {
+            let name =
+                relative(path).ok_or_else(|| bad_path(path, "leads out of the repository"))?;
+            let files = match sha {
+                Some(sha) => {
+                    let files = state.files_at(sha);
+                    files.cloned().ok_or_else(|| WorkspaceError::NoRevision {
+                        revision: sha.to_owned(),
+                    })?
+                }
+                None => state.disk.below(Path::new(WORKING)).unwrap_or_default(),
+            };
+            let start = format!("{name}/");
+            let below = files.keys().filter_map(|path| path.strip_prefix(&start));
+            let mut names: Vec<String> = below
+                .filter_map(|rest| rest.split('/').next().map(str::to_owned))
+                .collect();
+            names.dedup();
+            Ok((!names.is_empty()).then_some(names))
+        })
+        .await
+    }
+
     async fn tree(&self, sha: &str) -> Result<PathBuf, WorkspaceError> {
         let call = Call::one("workspace.tree", sha);
         let mut ticket = self.enter::<WorkspaceError>(&call, None).await?;

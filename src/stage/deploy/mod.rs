@@ -3,12 +3,15 @@
 mod argocd;
 mod docker;
 mod ecs;
-mod later;
+mod kubernetes;
 
 use std::sync::Arc;
 
-use super::{Kind, Lowering, Stage};
+use async_trait::async_trait;
+
+use super::{Done, Failure, Forecast, Kind, Lowering, PlanContext, Stage, StageContext, Verdict};
 use crate::base::Diagnostic;
+use crate::lang::Template;
 use crate::lang::spec::{Args, NodeSpec, Type};
 use crate::stage_children;
 
@@ -17,7 +20,7 @@ pub const KIND: Kind = Kind {
     spec: &NodeSpec {
         args: Args::some(Type::Name, "name"),
         many: true,
-        children: stage_children![&docker::SPEC, &ecs::SPEC, &argocd::SPEC, &later::KUBERNETES],
+        children: stage_children![&docker::SPEC, &ecs::SPEC, &argocd::SPEC, &kubernetes::SPEC],
         ..NodeSpec::new(
             "deploy",
             "Deploys to a container engine, ECS, Argo CD or Kubernetes.",
@@ -39,7 +42,7 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
         ["docker"] => docker::lower(cx),
         ["ecs"] => ecs::lower(cx),
         ["argocd"] => argocd::lower(cx),
-        [way] => later::lower(cx, way),
+        ["kubernetes"] => kubernetes::lower(cx),
         several => {
             let message = match several {
                 [] => "`deploy` does not say where to".to_owned(),
@@ -49,7 +52,26 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
                 Diagnostic::error("PW0019", message, &cx.node.source, cx.node.head())
                     .help(format!("give exactly one of {}", WAYS.join(", "))),
             );
-            later::lower(cx, "docker")
+            Arc::new(Nowhere)
         }
+    }
+}
+
+/// A deployment of which it is not clear where it goes. That was reported, so it is never run.
+#[derive(Debug)]
+struct Nowhere;
+
+#[async_trait]
+impl Stage for Nowhere {
+    fn templates(&self) -> Vec<&Template> {
+        Vec::new()
+    }
+
+    async fn forecast(&self, _cx: &PlanContext<'_>) -> Forecast {
+        Forecast::new(Verdict::Fail, "it does not say where to")
+    }
+
+    async fn run(&self, _cx: &StageContext<'_>) -> Result<Done, Failure> {
+        Err(Failure::failed("it does not say where to"))
     }
 }

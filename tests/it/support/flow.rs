@@ -14,6 +14,7 @@ use pipewright::journal::{Journal, JournalTask, replay};
 use pipewright::pipeline::{Project, load};
 use pipewright::plan::{Origin, Plan, PlanError, build, check};
 use pipewright::ports::Progress;
+use pipewright::ports::cluster::Clusters;
 use pipewright::ports::gitops::GitOps;
 use pipewright::ports::services::Services;
 use pipewright::ports::store::{Store, StoreReader};
@@ -46,6 +47,8 @@ pub struct Flow {
     pub services: Option<Arc<dyn Services>>,
     /// Argo CD in place of the simulated one.
     pub gitops: Option<Arc<dyn GitOps>>,
+    /// Clusters that take the place of the simulated ones.
+    pub clusters: Option<Arc<dyn Clusters>>,
 }
 
 /// What stages printed.
@@ -141,6 +144,7 @@ impl Flow {
             upstream: None,
             services: None,
             gitops: None,
+            clusters: None,
         }
     }
 
@@ -154,6 +158,10 @@ impl Flow {
         if let Some(gitops) = &self.gitops {
             world.gitops = gitops.clone();
             world.readers.gitops = gitops.clone();
+        }
+        if let Some(clusters) = &self.clusters {
+            world.clusters = clusters.clone();
+            world.readers.clusters = clusters.clone();
         }
         let clock = world.readers.clock.clone();
         let (journal, task) = Journal::spawn(world.store.clone(), clock);
