@@ -209,6 +209,26 @@ impl Session {
         Ok(tip)
     }
 
+    /// Where the branch is, for [`crate::ports::vcs::VcsReader::tip`].
+    pub(super) fn listed(&self, repo: &Repository) -> Result<Option<Oid>, Fail> {
+        let branch = self.branch_ref()?;
+        if let Address::Local(path) = &self.address {
+            let there = self.open_local(path)?;
+            return match there.refname_to_id(&branch) {
+                Ok(tip) => Ok(Some(tip)),
+                Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+                Err(error) => Err(self.broken(error.message()).into()),
+            };
+        }
+        let mut remote = self.http_remote(repo)?;
+        let connection = remote
+            .connect_auth(Direction::Fetch, Some(self.callbacks()), Some(self.proxy()))
+            .map_err(|error| self.network(error))?;
+        let heads = connection.list().map_err(|error| self.network(error))?;
+        let found = heads.iter().find(|head| head.name() == branch);
+        Ok(found.map(|head| head.oid()))
+    }
+
     /// Whether an earlier fetch or push has noted this tip.
     fn holds(&self, repo: &Repository, tip: Oid) -> bool {
         repo.refname_to_id(&self.tracking_ref())

@@ -124,6 +124,13 @@ impl VcsReader for GitRemotes {
         self.on_mirror(remote, move |session, repo| session.contains(repo, &commit))
             .await
     }
+
+    async fn tip(&self, remote: &Remote) -> Result<Option<String>, VcsError> {
+        self.on_mirror(remote, |session, repo| {
+            Ok(session.listed(repo)?.map(|tip| tip.to_string()))
+        })
+        .await
+    }
 }
 
 #[async_trait]
@@ -138,6 +145,31 @@ impl Vcs for GitRemotes {
         let commit = commit.to_owned();
         self.on_mirror(remote, move |session, repo| {
             push::push(session, repo, &commit)
+        })
+        .await
+    }
+
+    async fn put_branch(
+        &self,
+        remote: &Remote,
+        commit: &str,
+        expected: Option<&str>,
+    ) -> Result<PushOutcome, VcsError> {
+        let (commit, expected) = (commit.to_owned(), expected.map(str::to_owned));
+        self.on_mirror(remote, move |session, repo| {
+            push::put(session, repo, &commit, expected.as_deref())
+        })
+        .await
+    }
+
+    async fn remove_branch(
+        &self,
+        remote: &Remote,
+        expected: &str,
+    ) -> Result<PushOutcome, VcsError> {
+        let expected = expected.to_owned();
+        self.on_mirror(remote, move |session, repo| {
+            push::remove(session, repo, &expected)
         })
         .await
     }

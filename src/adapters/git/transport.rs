@@ -83,7 +83,7 @@ impl Session {
             Some(404 | 410) => {
                 let hint = match self.remote.access {
                     Access::Anonymous => "there is no such repository, or it is not public",
-                    Access::Token { .. } => {
+                    Access::Token { .. } | Access::Ssh { .. } => {
                         "there is no such repository, or this credential may not see it"
                     }
                 };

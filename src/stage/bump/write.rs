@@ -52,6 +52,7 @@ impl Bump {
                     identity: identity.clone(),
                     message: message.clone(),
                     time: cx.values.commit.time,
+                    signing: None,
                 };
                 let commit = vcs.commit(remote, &commit).await?;
                 Ok::<_, VcsError>(Attempt::Commit(commit, edited.lines))
