@@ -19,7 +19,7 @@ pub use channel::{Channel, Slack, Webhook};
 pub use engine::EngineAddress;
 pub use image::{Image, ImageTag};
 pub use registry::{Creation, RegistryDecl};
-pub use repo::Repo;
+pub use repo::{Repo, SignBy};
 pub use secret::{Kept, KeptIn, SecretDecl, Var, VarSource};
 pub use service::{Service, ServiceKind};
 

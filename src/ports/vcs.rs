@@ -121,6 +121,19 @@ pub struct Snapshot {
     pub files: BTreeMap<String, Vec<u8>>,
 }
 
+/// A commit that changed a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touch {
+    /// The commit.
+    pub commit: String,
+    /// Who made it: `name <address>`.
+    pub author: String,
+    /// First line of its message.
+    pub subject: String,
+    /// The file as the commit left it; `None` if it removed it.
+    pub content: Option<Vec<u8>>,
+}
+
 /// A commit to make on top of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewCommit {
@@ -158,6 +171,15 @@ pub trait VcsReader: Send + Sync {
 
     /// The commit that the branch is at, without fetching it; `None` if there is no such branch.
     async fn tip(&self, remote: &Remote) -> Result<Option<String>, VcsError>;
+
+    /// The commits that changed a file after a commit, newest first, a few dozen at most; none if
+    /// the branch does not contain that commit (any more).
+    async fn touched(
+        &self,
+        remote: &Remote,
+        path: &str,
+        since: &str,
+    ) -> Result<Vec<Touch>, VcsError>;
 }
 
 /// Changes remotes.

@@ -11,6 +11,7 @@ mod facts;
 mod files;
 mod forget;
 mod gateway;
+mod history;
 mod lock;
 mod mirror;
 mod push;

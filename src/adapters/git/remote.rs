@@ -8,13 +8,16 @@ use git2::Repository;
 
 use super::address::Address;
 use super::gateway::Gateway;
+use super::history;
 use super::lock::FileLock;
 use super::mirror::{Fail, Session};
 use super::push;
 use super::watch::{Limits, Watch, watched};
 use crate::adapters::http::Http;
 use crate::base::Digest;
-use crate::ports::vcs::{NewCommit, PushOutcome, Remote, Snapshot, Vcs, VcsError, VcsReader};
+use crate::ports::vcs::{
+    NewCommit, PushOutcome, Remote, Snapshot, Touch, Vcs, VcsError, VcsReader,
+};
 
 /// Reaches remote repositories over HTTP(S) or on this machine, through one mirror for each address.
 #[derive(Clone, Debug)]
@@ -128,6 +131,19 @@ impl VcsReader for GitRemotes {
     async fn tip(&self, remote: &Remote) -> Result<Option<String>, VcsError> {
         self.on_mirror(remote, |session, repo| {
             Ok(session.listed(repo)?.map(|tip| tip.to_string()))
+        })
+        .await
+    }
+
+    async fn touched(
+        &self,
+        remote: &Remote,
+        path: &str,
+        since: &str,
+    ) -> Result<Vec<Touch>, VcsError> {
+        let (path, since) = (path.to_owned(), since.to_owned());
+        self.on_mirror(remote, move |session, repo| {
+            history::touched(session, repo, &path, &since)
         })
         .await
     }

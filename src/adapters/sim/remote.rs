@@ -10,7 +10,9 @@ use super::disk::{Files, relative};
 use super::ledger::Rule;
 use super::state::State;
 use crate::base::{Digest, Timestamp};
-use crate::ports::vcs::{NewCommit, PushOutcome, Remote, Snapshot, Vcs, VcsError, VcsReader};
+use crate::ports::vcs::{
+    NewCommit, PushOutcome, Remote, Snapshot, Touch, Vcs, VcsError, VcsReader,
+};
 
 /// All manifest repositories.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +87,31 @@ impl Remotes {
 
     fn history(&self, tip: Option<String>) -> impl Iterator<Item = String> + '_ {
         std::iter::successors(tip, |name| self.objects.get(name)?.parent.clone())
+    }
+
+    fn touched(&self, remote: &Remote, path: &str, since: &str) -> Vec<Touch> {
+        if !self.contains(&remote.url, &remote.branch, since) {
+            return Vec::new();
+        }
+        let file = |name: &str| {
+            let object = self.objects.get(name)?;
+            object.files.get(path).map(|bytes| bytes.to_vec())
+        };
+        let after = self
+            .history(self.tip(&remote.url, &remote.branch))
+            .take_while(|name| name != since);
+        after
+            .filter_map(|name| {
+                let parent = self.objects.get(&name)?.parent.clone()?;
+                let content = file(&name);
+                (content != file(&parent)).then(|| Touch {
+                    commit: name,
+                    author: "somebody <somebody@example.com>".to_owned(),
+                    subject: "something".to_owned(),
+                    content,
+                })
+            })
+            .collect()
     }
 
     fn contains(&self, url: &str, branch: &str, commit: &str) -> bool {
@@ -387,6 +414,21 @@ impl VcsReader for Life {
             state.springs_up(remote, lenient)?;
             let tip = state.remotes.tip(&remote.url, &remote.branch);
             Ok(Done::nothing(tip))
+        })
+        .await
+    }
+
+    async fn touched(
+        &self,
+        remote: &Remote,
+        path: &str,
+        since: &str,
+    ) -> Result<Vec<Touch>, VcsError> {
+        let call = call("vcs.touched", remote, &[path.to_owned(), since.to_owned()]);
+        let mut ticket = self.enter::<VcsError>(&call, None).await?;
+        self.act(&call, &mut ticket, |state| {
+            state.check_remote(&call, remote);
+            Ok(Done::nothing(state.remotes.touched(remote, path, since)))
         })
         .await
     }

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::Bump;
+use super::guard::Change;
 use crate::formats::{diff, yaml};
-use crate::ports::vcs::Snapshot;
+use crate::ports::vcs::{Snapshot, Touch};
 use crate::stage::{Failure, Missing, Values};
 
 /// One edit with everything known.
@@ -25,8 +26,23 @@ pub(super) struct Edits {
 /// A repository's files after the edits.
 pub(super) struct Edited {
     pub(super) files: BTreeMap<String, Vec<u8>>,
-    pub(super) lines: Vec<String>,
+    pub(super) changes: Vec<Change>,
     pub(super) diff: String,
+}
+
+impl Edit {
+    /// Whether a commit left the value that the edit would write.
+    pub(super) fn is_made_in(&self, touch: &Touch) -> bool {
+        let Some(content) = &touch.content else {
+            return false;
+        };
+        let snapshot = Snapshot {
+            commit: touch.commit.clone(),
+            files: BTreeMap::from([(self.file.clone(), content.clone())]),
+        };
+        let edit = std::slice::from_ref(self);
+        apply(edit, &snapshot).is_ok_and(|edited| edited.changes.is_empty())
+    }
 }
 
 impl Bump {
@@ -60,7 +76,7 @@ impl Bump {
 /// Makes the edits in what was read.
 pub(super) fn apply(edits: &[Edit], snapshot: &Snapshot) -> Result<Edited, Failure> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let mut lines = Vec::new();
+    let mut changes = Vec::new();
     for edit in edits {
         let fail =
             |why: String| Failure::failed(format!("{}: {why}; nothing was written", edit.file));
@@ -86,10 +102,13 @@ pub(super) fn apply(edits: &[Edit], snapshot: &Snapshot) -> Result<Edited, Failu
         };
         let edited = edited.map_err(|error| fail(format!("{}: {error}", edit.path)))?;
         if edited.changed {
-            lines.push(format!(
-                "{} {}: {} → {}",
-                edit.file, edit.path, edited.before, edit.value
-            ));
+            changes.push(Change {
+                file: edit.file.clone(),
+                path: edit.path.clone(),
+                added: edit.create && edited.before.is_empty(),
+                before: edited.before,
+                after: edit.value.clone(),
+            });
             files.insert(edit.file.clone(), edited.text.into_bytes());
         }
     }
@@ -108,7 +127,7 @@ pub(super) fn apply(edits: &[Edit], snapshot: &Snapshot) -> Result<Edited, Failu
     }
     Ok(Edited {
         files,
-        lines,
+        changes,
         diff: text,
     })
 }
