@@ -23,6 +23,7 @@ mod rollback;
 mod run;
 mod scan;
 mod screen;
+mod undo;
 
 use args::Command;
 
