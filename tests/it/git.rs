@@ -4,8 +4,10 @@
     reason = "tests look at real files and run real programs"
 )]
 
+mod bump;
 mod faults;
 mod remote;
 mod scratch;
+mod ssh;
 mod tls;
 mod workspace;

@@ -15,8 +15,10 @@ use git2::{
 use super::address::Address;
 use super::files;
 use super::gateway::Gateway;
+use super::keys::SshKey;
+use super::openpgp::PgpKey;
 use super::watch::Watch;
-use crate::ports::vcs::{NewCommit, Remote, Snapshot, VcsError};
+use crate::ports::vcs::{NewCommit, Remote, Signing, Snapshot, VcsError};
 
 /// The largest file that is read or written.
 pub(super) const MAX_FILE: usize = 16 << 20;
@@ -382,7 +384,24 @@ impl Session {
                 .into());
         }
         let message = format!("{}\n", new.message.trim_end());
-        let id = repo.commit(None, &who, &who, &message, &tree, &[&parent])?;
+        let Some(signing) = &new.signing else {
+            let id = repo.commit(None, &who, &who, &message, &tree, &[&parent])?;
+            return Ok(id.to_string());
+        };
+        let content = repo.commit_create_buffer(&who, &who, &message, &tree, &[&parent])?;
+        let content = std::str::from_utf8(&content)
+            .map_err(|_| self.content("the commit message is not written in UTF-8"))?;
+        let signature = match signing {
+            Signing::Ssh(key) => {
+                SshKey::parse(key).and_then(|key| key.sign_commit(content.as_bytes()))
+            }
+            Signing::OpenPgp(key) => {
+                PgpKey::parse(key).and_then(|key| key.sign(content.as_bytes(), time.seconds()))
+            }
+        };
+        let signature =
+            signature.map_err(|why| self.content(&format!("signing the commit: {why}")))?;
+        let id = repo.commit_signed(content, signature.trim_end(), Some("gpgsig"))?;
         Ok(id.to_string())
     }
 }

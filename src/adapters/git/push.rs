@@ -148,7 +148,7 @@ fn go(session: &Session, repo: &Repository, to: Move) -> Result<PushOutcome, Fai
     }
     match &session.address {
         Address::Local(path) => move_local(session, repo, path, &branch, to),
-        Address::Http { .. } => move_remote(session, repo, &branch, to),
+        Address::Http { .. } | Address::Ssh(_) => move_remote(session, repo, &branch, to),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::ports::vcs::{
     NewCommit, PushOutcome, Remote, Snapshot, Touch, Vcs, VcsError, VcsReader,
 };
 
-/// Reaches remote repositories over HTTP(S) or on this machine, through one mirror for each address.
+/// Reaches remote repositories over HTTP(S), over ssh or on this machine, through one mirror for each address.
 #[derive(Clone, Debug)]
 pub struct GitRemotes {
     mirrors: Arc<PathBuf>,
@@ -50,12 +50,10 @@ impl GitRemotes {
         F: Fn(&Session, &Repository) -> Result<T, Fail> + Send + 'static,
     {
         let address = Address::parse(&remote.url)?;
-        let gateway = Gateway::open(&remote.url, &self.http).await;
-        let gateway = gateway.map_err(|error| VcsError::Broken {
-            url: remote.url.clone(),
-            message: format!("opening a socket on this machine: {error}"),
-        })?;
-        let gateway = gateway.map(Arc::new);
+        let gateway = Gateway::open(&remote.url, &address, &remote.access, &self.http).await;
+        let gateway = gateway
+            .map_err(|trouble| trouble.of(&remote.url))?
+            .map(Arc::new);
         let mirrors = Arc::clone(&self.mirrors);
         let theirs = remote.clone();
         let result = watched(self.limits, move |watch| {
