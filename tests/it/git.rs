@@ -4,6 +4,7 @@
     reason = "tests look at real files and run real programs"
 )]
 
+mod branches;
 mod bump;
 mod faults;
 mod remote;
