@@ -127,11 +127,7 @@ impl Repo {
         }
         if let Some(value) = cx.rest
             && let Some(text) = value.as_str()
-            && text.split_once("://").is_some_and(|(_, rest)| {
-                rest.split('/')
-                    .next()
-                    .is_some_and(|host| host.contains('@') && host.contains(':'))
-            })
+            && holds_a_credential(text)
         {
             diagnostics.push(
                 Diagnostic::error(
@@ -199,6 +195,17 @@ impl Repo {
         all.extend(self.sign.iter().map(|(_, key)| key));
         all
     }
+}
+
+/// Whether an address holds what should be a secret: a password, or over HTTP any user.
+fn holds_a_credential(address: &str) -> bool {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return false;
+    };
+    let authority = rest.split('/').next().unwrap_or(rest);
+    authority
+        .rsplit_once('@')
+        .is_some_and(|(user, _)| user.contains(':') || !scheme.contains("ssh"))
 }
 
 /// Whether an address is one of ssh; not known before a reference in it is.

@@ -240,13 +240,15 @@ fn ten_programs_bump_ten_keys_of_one_file() {
     git(&bare, &["fsck", "--strict", "--no-dangling"]);
 }
 
-/// Kills the service on the other side in the middle of a push, the first time only: before the
-/// branch moves, or after it has and before anybody is told.
-fn deadly(bare: &Path, phase: &str) {
-    let hook = bare.join("hooks/reference-transaction");
+/// Kills the service on the other side in the middle of a push, the first time only: by a hook that
+/// runs before the branch moves, or once it has and before anybody is told.
+fn deadly(bare: &Path, name: &str) {
+    let hook = bare.join("hooks").join(name);
     std::fs::create_dir_all(bare.join("hooks")).expect("mkdir");
+    // `pre-receive` has no argument; the other one is called several times.
     let script = format!(
-        "#!/bin/sh\n[ \"$1\" = {phase} ] || exit 0\ngrep -q refs/heads/main || exit 0\n\
+        "#!/bin/sh\ncase \"$1\" in ''|committed) ;; *) exit 0 ;; esac\n\
+         grep -q refs/heads/main || exit 0\n\
          if mkdir {}/died 2>/dev/null; then kill -9 $PPID; fi\nexit 0\n",
         bare.display()
     );
@@ -256,13 +258,15 @@ fn deadly(bare: &Path, phase: &str) {
 
 /// After any death: one commit, and nothing in the way of the next one.
 fn survives(rig: &Rig) {
-    for (at, phase) in ["prepared", "committed"].into_iter().enumerate() {
+    let hooks = ["pre-receive", "reference-transaction"];
+    for (at, phase) in hooks.into_iter().enumerate() {
         deadly(&rig.bare, phase);
         let before = rig.commits();
         let version = format!("1.{}.0", at + 1);
         let ended = rig.release(&version, 0);
         assert!(rig.bare.join("died").exists(), "it was killed: {ended:?}");
         std::fs::remove_dir(rig.bare.join("died")).expect("remove");
+        std::fs::remove_file(rig.bare.join("hooks").join(phase)).expect("remove");
         assert_eq!(rig.commits(), before + 1, "{phase}: {ended:?}");
         assert!(rig.file().contains(&format!("app: {version}")), "{phase}");
         git(&rig.bare, &["fsck", "--strict", "--no-dangling"]);
