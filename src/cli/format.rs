@@ -179,6 +179,10 @@ fn trigger(trigger: &Trigger) -> String {
         Trigger::Schedule => "schedule".to_owned(),
         Trigger::Pipeline => "another pipeline".to_owned(),
         Trigger::Watch => "a watched registry".to_owned(),
+        // What a stage is given to undo something is JSON; a revision is not.
+        Trigger::Rollback { of, to } if to.values().all(|to| to.starts_with('{')) => {
+            format!("rollback of what run {of} wrote")
+        }
         Trigger::Rollback { of, .. } => format!("rollback to what run {of} deployed"),
     }
 }

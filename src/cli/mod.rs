@@ -25,6 +25,7 @@ mod rollback;
 mod run;
 mod scan;
 mod screen;
+mod undo;
 mod watch;
 
 use args::Command;

@@ -59,7 +59,7 @@ pub(super) async fn run(app: &App<'_>, args: &Plan) -> Result<Exit, Failure> {
 }
 
 /// A plan's text made safe to show, in colours: each line's first sign says what it is.
-fn painted(app: &App<'_>, text: &str) -> String {
+pub(super) fn painted(app: &App<'_>, text: &str) -> String {
     let style = app.screen.style;
     let mut page = String::new();
     for line in text.lines() {

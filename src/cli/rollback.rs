@@ -1,4 +1,5 @@
-//! `rollback`: finds what an earlier run deployed, and starts a run that goes back to it.
+//! `rollback`: finds what an earlier run deployed, and starts a run that goes back to it; and takes
+//! back what a run wrote to a repository (see `undo`).
 //!
 //! What was taken back once is not gone back to: after a rollback from 3 to 2, the next one goes to 1.
 
@@ -8,6 +9,7 @@ use super::app::{App, Exit, Failure};
 use super::args::{Rollback, TakeBack};
 use super::look;
 use super::run::{Reports, Session, Start, tell};
+use super::undo;
 use crate::base::{RunId, StageId};
 use crate::engine::{Definition, take_back};
 use crate::event::{Outcome, RunState, Trigger};
@@ -18,32 +20,63 @@ use crate::ports::store::StoreReader;
 /// Runs of a pipeline that are looked at, newest first.
 const LOOKS: usize = 1000;
 
+/// What each stage goes back to, by the run whose definition says how.
+pub(super) type Backs = BTreeMap<RunId, BTreeMap<StageId, String>>;
+
 /// `rollback`.
 pub(super) async fn rollback(app: &App<'_>, args: &Rollback) -> Result<Exit, Failure> {
     let world = app.worlds.real(&app.root(), &app.state_dir())?;
     let store = world.readers.store.clone();
+    // A run for each that deployed what is gone back to: mostly one.
+    let mut backs = Backs::new();
+    let mut said = Vec::new();
+    let mut add = |of: RunId, stage: &StageId, to: String, words: String| {
+        backs.entry(of).or_default().insert(stage.clone(), to);
+        said.push(words);
+    };
+    let undone;
     let taken = match &args.what {
-        TakeBack::Run(run) => of_run(&*store, &app.find(&*store, run)?)?,
+        TakeBack::Run(run) => {
+            let run = app.find(&*store, run)?;
+            undone = undo::of_run(&*store, &run)?;
+            let taken = of_run(&*store, &run)?;
+            if taken.is_empty() && undone.is_empty() {
+                return Err(Failure::usage(
+                    format!("run {run} deployed or wrote nothing that can be taken back"),
+                    "`deploy ecs` and `bump` can; `pipewright rerun RUN` deploys again what an earlier run did",
+                ));
+            }
+            taken
+        }
         TakeBack::Stage(stage) => {
             let stage = StageId::from(stage.as_str());
-            vec![of_stage(&*store, &stage, args.pipeline.as_deref())?]
+            undone = undo::of_stage(&*store, &stage, args.pipeline.as_deref())?;
+            if undone.is_empty() {
+                vec![of_stage(&*store, &stage, args.pipeline.as_deref())?]
+            } else {
+                Vec::new()
+            }
         }
     };
-    // A run for each that deployed what is gone back to: mostly one.
-    let mut backs: BTreeMap<RunId, BTreeMap<StageId, String>> = BTreeMap::new();
+    for undone in undone {
+        let words = format!("{} takes back what run {} wrote", undone.stage, undone.run);
+        add(undone.run, &undone.stage, undone.what, words);
+    }
     for taken in &taken {
         let earlier = earlier(&*store, taken)?;
-        tell(
-            app,
-            &format!(
-                "{} goes back to {} of run {}",
-                taken.stage,
-                short_revision(&earlier.revision),
-                earlier.run
-            ),
+        let words = format!(
+            "{} goes back to {} of run {}",
+            taken.stage,
+            short_revision(&earlier.revision),
+            earlier.run
         );
-        let to = backs.entry(earlier.run).or_default();
-        to.insert(taken.stage.clone(), earlier.revision);
+        add(earlier.run, &taken.stage, earlier.revision, words);
+    }
+    for words in &said {
+        tell(app, words);
+    }
+    if args.plan {
+        return undo::foresee(app, &world, &backs).await;
     }
     let reports = Reports::default();
     let session = Session::new(app, world, app.processors, false, &reports)?;
@@ -117,12 +150,6 @@ fn of_run(store: &dyn StoreReader, run: &RunId) -> Result<Vec<Taken>, Failure> {
             }
         }
     }
-    if all.is_empty() {
-        return Err(Failure::usage(
-            format!("run {run} deployed nothing that can be taken back"),
-            "`deploy ecs` and `deploy kubernetes` can; `pipewright rerun RUN` deploys again what an earlier run did",
-        ));
-    }
     Ok(all)
 }
 
@@ -159,7 +186,7 @@ fn of_stage(
     if !stages_that_go_back(store, &run, &state)?.contains(stage) {
         return Err(Failure::usage(
             format!("{stage} cannot be taken back"),
-            "`deploy ecs` and `deploy kubernetes` can; `pipewright rerun RUN` deploys again what an earlier run did",
+            "`bump`, `deploy ecs`, `deploy kubernetes` and `deploy argocd` can; `pipewright rerun RUN` deploys again what an earlier run did",
         ));
     }
     Ok(Taken {

@@ -23,7 +23,7 @@ pub use engine::EngineAddress;
 pub use image::{Image, ImageTag};
 pub use kubernetes::KubernetesDecl;
 pub use registry::{Creation, RegistryDecl};
-pub use repo::Repo;
+pub use repo::{Repo, SignBy};
 pub use secret::{Kept, KeptIn, SecretDecl, Var, VarSource};
 pub use service::{Service, ServiceKind};
 

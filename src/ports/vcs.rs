@@ -30,6 +30,23 @@ pub enum Access {
         /// The token.
         token: Secret,
     },
+    /// A key over ssh.
+    Ssh {
+        /// The private key; absent: whatever the ssh program of this machine would use.
+        key: Option<Secret>,
+        /// Lines as in `known_hosts`; absent: those of this machine. Either way, a host that is not
+        /// in them is refused.
+        known_hosts: Option<String>,
+    },
+}
+
+/// How a commit is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Signing {
+    /// By an ssh key: the private key as OpenSSH writes it.
+    Ssh(Secret),
+    /// By an OpenPGP key: the private key in ASCII armour, without a passphrase.
+    OpenPgp(Secret),
 }
 
 /// What can go wrong with a remote.
@@ -104,6 +121,19 @@ pub struct Snapshot {
     pub files: BTreeMap<String, Vec<u8>>,
 }
 
+/// A commit that changed a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touch {
+    /// The commit.
+    pub commit: String,
+    /// Who made it: `name <address>`.
+    pub author: String,
+    /// First line of its message.
+    pub subject: String,
+    /// The file as the commit left it; `None` if it removed it.
+    pub content: Option<Vec<u8>>,
+}
+
 /// A commit to make on top of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewCommit {
@@ -117,6 +147,8 @@ pub struct NewCommit {
     pub message: String,
     /// Author and committer time.
     pub time: Timestamp,
+    /// How it is signed, if it is.
+    pub signing: Option<Signing>,
 }
 
 /// How a push ended when it was not an error.
@@ -136,6 +168,18 @@ pub trait VcsReader: Send + Sync {
 
     /// Whether the branch's history contains a commit.
     async fn contains(&self, remote: &Remote, commit: &str) -> Result<bool, VcsError>;
+
+    /// The commit that the branch is at, without fetching it; `None` if there is no such branch.
+    async fn tip(&self, remote: &Remote) -> Result<Option<String>, VcsError>;
+
+    /// The commits that changed a file after a commit, newest first, a few dozen at most; none if
+    /// the branch does not contain that commit (any more).
+    async fn touched(
+        &self,
+        remote: &Remote,
+        path: &str,
+        since: &str,
+    ) -> Result<Vec<Touch>, VcsError>;
 }
 
 /// Changes remotes.
@@ -146,4 +190,20 @@ pub trait Vcs: VcsReader {
 
     /// Pushes a commit made by [`Vcs::commit`] to the branch; never forces.
     async fn push(&self, remote: &Remote, commit: &str) -> Result<PushOutcome, VcsError>;
+
+    /// Puts a branch *of ours*, such as that of a pull request, at a commit made by
+    /// [`Vcs::commit`] (on top of whichever branch), if it still is where `expected` says; `None`
+    /// means that it must not exist yet. Unlike [`Vcs::push`] this may leave commits behind, but
+    /// never one that nobody has seen: if the branch is elsewhere, it is a race and stays.
+    async fn put_branch(
+        &self,
+        remote: &Remote,
+        commit: &str,
+        expected: Option<&str>,
+    ) -> Result<PushOutcome, VcsError>;
+
+    /// Removes a branch of ours if it still is where `expected` says. One that is gone already is
+    /// no error.
+    async fn remove_branch(&self, remote: &Remote, expected: &str)
+    -> Result<PushOutcome, VcsError>;
 }

@@ -211,9 +211,10 @@ impl From<VcsError> for Failure {
     fn from(error: VcsError) -> Self {
         match &error {
             VcsError::Broken { .. } => Self::errored(chain(&error)),
-            VcsError::Denied { .. } => {
-                Self::failed(format!("{}; check the repository's `token`", chain(&error)))
-            }
+            VcsError::Denied { .. } => Self::failed(format!(
+                "{}; check the repository's `token` or `ssh-key`",
+                chain(&error)
+            )),
             _ => Self::failed(chain(&error)),
         }
     }

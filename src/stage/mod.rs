@@ -33,6 +33,7 @@ pub use values::{ImageFacts, Missing, Rung, Values};
 
 use crate::base::{Diagnostic, Source, Span, Spanned, StageId};
 use crate::decl::Decls;
+use crate::event::EffectState;
 use crate::lang::spec::NodeSpec;
 use crate::lang::{Binding, Node, Template};
 use crate::ports::engines::EngineSite;
@@ -204,6 +205,17 @@ pub trait Stage: std::fmt::Debug + Send + Sync {
     /// Whether it can be told to go back to a revision that it left as its output `revision`.
     fn goes_back(&self) -> bool {
         false
+    }
+
+    /// Whether what it did can be taken back by its own record of it ([`Stage::undo`]).
+    fn undoes(&self) -> bool {
+        false
+    }
+
+    /// From what it recorded in a run: what it has to be given to take that back. `None` if it
+    /// changed nothing.
+    fn undo(&self, _effects: &[EffectState], _ended_well: bool) -> Option<String> {
+        None
     }
 
     /// The engine on which it may leave containers or networks behind when its process is killed.

@@ -455,15 +455,25 @@ impl Values {
 
     /// A manifest repository by its declaration.
     pub async fn remote(&self, repo: &Repo) -> Result<Remote, Missing> {
+        let url = self.plain(&repo.url).await?;
+        let key = match &repo.ssh_key {
+            Some(key) => Some(self.text(key).await?.into_secret()),
+            None => None,
+        };
+        let known_hosts = match &repo.known_hosts {
+            Some(lines) => Some(self.plain(lines).await?),
+            None => None,
+        };
         let access = match &repo.token {
             Some((user, token)) => Access::Token {
                 user: user.clone(),
                 token: self.text(token).await?.into_secret(),
             },
+            None if key.is_some() || known_hosts.is_some() => Access::Ssh { key, known_hosts },
             None => Access::Anonymous,
         };
         Ok(Remote {
-            url: self.plain(&repo.url).await?,
+            url,
             branch: self.plain(&repo.branch).await?,
             access,
         })

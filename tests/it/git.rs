@@ -4,8 +4,11 @@
     reason = "tests look at real files and run real programs"
 )]
 
+mod branches;
+mod bump;
 mod faults;
 mod remote;
 mod scratch;
+mod ssh;
 mod tls;
 mod workspace;

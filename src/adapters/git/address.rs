@@ -14,6 +14,65 @@ pub(super) enum Address {
         /// Scheme, host and port: where a credential may be sent.
         origin: Origin,
     },
+    /// Over ssh.
+    Ssh(SshAddress),
+}
+
+/// Where a repository is over ssh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SshAddress {
+    /// Whom to be there; absent: what ssh's own settings say.
+    pub(super) user: Option<String>,
+    /// The host, or a name that ssh's settings explain.
+    pub(super) host: String,
+    /// The port, if it is said.
+    pub(super) port: Option<u16>,
+    /// The path, as the other side reads it.
+    pub(super) path: String,
+}
+
+impl SshAddress {
+    /// `[user@]host` and a path; `None` if ssh might take a part for something else.
+    fn of(authority: &str, path: &str) -> Option<Self> {
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, authority),
+        };
+        let (host, port) = match host.strip_prefix('[') {
+            Some(rest) => {
+                let (host, port) = rest.split_once(']')?;
+                (host, port.strip_prefix(':'))
+            }
+            None => match host.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (host, None),
+            },
+        };
+        let port = match port {
+            Some(port) => Some(port.parse().ok()?),
+            None => None,
+        };
+        let safe = |text: &str| {
+            !text.is_empty()
+                && !text.starts_with('-')
+                && text
+                    .chars()
+                    .all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '+' | '%'))
+        };
+        // A password in an address would be shown with it.
+        if !safe(host) || !user.is_none_or(|user| safe(user) && !user.contains(':')) {
+            return None;
+        }
+        if path.is_empty() || path.starts_with('-') {
+            return None;
+        }
+        Some(Self {
+            user: user.map(str::to_owned),
+            host: host.to_owned(),
+            port,
+            path: path.to_owned(),
+        })
+    }
 }
 
 /// Scheme, host and port of a URL.
@@ -66,8 +125,10 @@ impl Address {
             return Err(content("is not an address of a repository"));
         }
         let Some((scheme, rest)) = url.split_once("://") else {
-            return match scp_host(url) {
-                Some(_) => Err(unsupported(NO_SSH.to_owned())),
+            return match scp(url) {
+                Some((host, path)) => SshAddress::of(host, path)
+                    .map(Self::Ssh)
+                    .ok_or_else(|| content("is not an address of ssh: write `git@host:path`")),
                 None => Ok(Self::Local(PathBuf::from(url))),
             };
         };
@@ -88,7 +149,19 @@ impl Address {
                 let origin = Origin::of(url).ok_or_else(|| content("the address has no host"))?;
                 Ok(Self::Http { origin })
             }
-            "ssh" | "git+ssh" | "ssh+git" => Err(unsupported(NO_SSH.to_owned())),
+            "ssh" | "git+ssh" | "ssh+git" => {
+                let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+                let path = match path {
+                    "" => String::new(),
+                    // A path below a home directory.
+                    path if path.starts_with('~') => path.to_owned(),
+                    path => format!("/{path}"),
+                };
+                let path = percent_decoded(&path).to_string_lossy().into_owned();
+                SshAddress::of(authority, &path).map(Self::Ssh).ok_or_else(|| {
+                    content("is not an address of ssh: write `ssh://git@host:port/path`, without a password")
+                })
+            }
             other => Err(unsupported(format!(
                 "\"{other}\" is no transport for repositories: use https"
             ))),
@@ -96,13 +169,15 @@ impl Address {
     }
 }
 
-const NO_SSH: &str = "repositories over ssh come with a later version: use https with a token";
-
-/// The host of `user@host:path`, as ssh remotes are commonly written.
-fn scp_host(url: &str) -> Option<&str> {
-    let (host, path) = url.split_once(':')?;
-    let named = !host.is_empty() && !host.contains('/') && !path.is_empty();
-    named.then_some(host)
+/// Host and path of `user@host:path`, as ssh remotes are commonly written.
+fn scp(url: &str) -> Option<(&str, &str)> {
+    // An address of IPv6 is in brackets, with colons of its own.
+    let at = match url.find('[') {
+        Some(open) => open + url[open..].find("]:")? + 1,
+        None => url.find(':')?,
+    };
+    let (host, path) = (&url[..at], &url[at + 1..]);
+    (!host.is_empty() && !host.contains('/')).then_some((host, path))
 }
 
 /// An address without what may be secret in it: user information and query of HTTP addresses,
@@ -184,15 +259,44 @@ mod tests {
             Address::parse("https://h/x"),
             Ok(Address::Http { .. })
         ));
-        for url in [
-            "ssh://git@h/x",
-            "git@h:x.git",
-            "h:x",
-            "git://h/x",
-            "ext::sh://x",
-        ] {
+        for url in ["git://h/x", "ext::sh://x"] {
             let error = Address::parse(url).expect_err(url);
             assert!(matches!(error, VcsError::Unsupported { .. }), "{error}");
+        }
+        let ssh = |user: Option<&str>, host: &str, port, path: &str| {
+            Address::Ssh(SshAddress {
+                user: user.map(str::to_owned),
+                host: host.to_owned(),
+                port,
+                path: path.to_owned(),
+            })
+        };
+        for (url, expected) in [
+            ("git@h:x.git", ssh(Some("git"), "h", None, "x.git")),
+            ("h:/srv/x", ssh(None, "h", None, "/srv/x")),
+            ("git@[::1]:x", ssh(Some("git"), "::1", None, "x")),
+            ("ssh://git@h/a%20b", ssh(Some("git"), "h", None, "/a b")),
+            ("ssh://h:2222/x", ssh(None, "h", Some(2222), "/x")),
+            (
+                "ssh://git@[::1]:22/x",
+                ssh(Some("git"), "::1", Some(22), "/x"),
+            ),
+            ("ssh://git@h/~a/x", ssh(Some("git"), "h", None, "~a/x")),
+        ] {
+            assert_eq!(Address::parse(url).expect(url), expected);
+        }
+        for url in [
+            "ssh://-oProxyCommand=x/y",
+            "-oProxyCommand=x:y",
+            "ssh://git:pw@h/x",
+            "ssh://h",
+            "ssh://h:port/x",
+            "git@h:-x",
+            "a b@h:x",
+        ] {
+            let error = Address::parse(url).expect_err(url);
+            assert!(matches!(error, VcsError::Content { .. }), "{error}");
+            assert!(!error.to_string().contains("pw"), "{error}");
         }
         for url in ["", "https://u:p@h/x", "https:///x", "file://x", "/a\nb"] {
             let error = Address::parse(url).expect_err(url);

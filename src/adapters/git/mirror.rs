@@ -15,15 +15,15 @@ use git2::{
 use super::address::Address;
 use super::files;
 use super::gateway::Gateway;
+use super::keys::SshKey;
+use super::openpgp::PgpKey;
 use super::watch::Watch;
-use crate::ports::vcs::{NewCommit, Remote, Snapshot, VcsError};
+use crate::ports::vcs::{NewCommit, Remote, Signing, Snapshot, VcsError};
 
 /// The largest file that is read or written.
-const MAX_FILE: usize = 16 << 20;
+pub(super) const MAX_FILE: usize = 16 << 20;
 /// A mirror with more packs than this is slow and is fetched anew.
 const MAX_PACKS: usize = 200;
-/// How far to fetch, step by step, to find a commit; the last means everything.
-const DEPTHS: [i32; 3] = [64, 1_024, i32::MAX];
 
 /// Why something did not work, before it is known whether a new mirror would help.
 pub(super) enum Fail {
@@ -77,7 +77,7 @@ impl Session {
         }
     }
 
-    fn open(&self) -> Result<Repository, Fail> {
+    pub(super) fn open(&self) -> Result<Repository, Fail> {
         // Not `open_bare`: that does not look at the border of a shallow repository.
         let repo = match Repository::open(&self.mirror) {
             Ok(repo) => repo,
@@ -148,7 +148,7 @@ impl Session {
     }
 
     /// The tip of the branch, with its files in the mirror; the history as deep as wanted.
-    fn tip(&self, repo: &Repository, depth: Option<i32>) -> Result<Oid, Fail> {
+    pub(super) fn tip(&self, repo: &Repository, depth: Option<i32>) -> Result<Oid, Fail> {
         let branch = self.branch_ref()?;
         let no_branch = || VcsError::NoBranch {
             url: self.remote.url.clone(),
@@ -209,6 +209,26 @@ impl Session {
         Ok(tip)
     }
 
+    /// Where the branch is, for [`crate::ports::vcs::VcsReader::tip`].
+    pub(super) fn listed(&self, repo: &Repository) -> Result<Option<Oid>, Fail> {
+        let branch = self.branch_ref()?;
+        if let Address::Local(path) = &self.address {
+            let there = self.open_local(path)?;
+            return match there.refname_to_id(&branch) {
+                Ok(tip) => Ok(Some(tip)),
+                Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+                Err(error) => Err(self.broken(error.message()).into()),
+            };
+        }
+        let mut remote = self.http_remote(repo)?;
+        let connection = remote
+            .connect_auth(Direction::Fetch, Some(self.callbacks()), Some(self.proxy()))
+            .map_err(|error| self.network(error))?;
+        let heads = connection.list().map_err(|error| self.network(error))?;
+        let found = heads.iter().find(|head| head.name() == branch);
+        Ok(found.map(|head| head.oid()))
+    }
+
     /// Whether an earlier fetch or push has noted this tip.
     fn holds(&self, repo: &Repository, tip: Oid) -> bool {
         repo.refname_to_id(&self.tracking_ref())
@@ -265,7 +285,12 @@ impl Session {
     }
 
     /// The blob and mode of a file of a commit; `None` if it is not there.
-    fn file(&self, repo: &Repository, commit: Oid, path: &str) -> Result<Option<(Oid, i32)>, Fail> {
+    pub(super) fn file(
+        &self,
+        repo: &Repository,
+        commit: Oid,
+        path: &str,
+    ) -> Result<Option<(Oid, i32)>, Fail> {
         let names = self.names(path)?;
         let mut tree = repo.find_commit(commit)?.tree()?;
         for name in &names[..names.len() - 1] {
@@ -359,46 +384,24 @@ impl Session {
                 .into());
         }
         let message = format!("{}\n", new.message.trim_end());
-        let id = repo.commit(None, &who, &who, &message, &tree, &[&parent])?;
+        let Some(signing) = &new.signing else {
+            let id = repo.commit(None, &who, &who, &message, &tree, &[&parent])?;
+            return Ok(id.to_string());
+        };
+        let content = repo.commit_create_buffer(&who, &who, &message, &tree, &[&parent])?;
+        let content = std::str::from_utf8(&content)
+            .map_err(|_| self.content("the commit message is not written in UTF-8"))?;
+        let signature = match signing {
+            Signing::Ssh(key) => {
+                SshKey::parse(key).and_then(|key| key.sign_commit(content.as_bytes()))
+            }
+            Signing::OpenPgp(key) => {
+                PgpKey::parse(key).and_then(|key| key.sign(content.as_bytes(), time.seconds()))
+            }
+        };
+        let signature =
+            signature.map_err(|why| self.content(&format!("signing the commit: {why}")))?;
+        let id = repo.commit_signed(content, signature.trim_end(), Some("gpgsig"))?;
         Ok(id.to_string())
-    }
-
-    /// Whether the branch contains a commit, for [`crate::ports::vcs::VcsReader::contains`].
-    pub(super) fn contains(&self, repo: &Repository, commit: &str) -> Result<bool, Fail> {
-        let wanted = Oid::from_str(commit)
-            .ok()
-            .filter(|_| commit.len() == 40)
-            .ok_or_else(|| self.content(&format!("{commit:?} is no commit")))?;
-        let mut tip = self.tip(repo, None)?;
-        let mut depths = DEPTHS.into_iter();
-        loop {
-            // Opened again because a fetch moves the border of a shallow repository.
-            let now = self.open()?;
-            if self.reaches(&now, tip, wanted)? {
-                return Ok(true);
-            }
-            if !now.is_shallow() {
-                return Ok(false);
-            }
-            match depths.next() {
-                Some(depth) => tip = self.tip(&now, Some(depth))?,
-                // Everything was fetched, so the remote itself is shallow.
-                None => return Ok(false),
-            }
-        }
-    }
-
-    fn reaches(&self, repo: &Repository, tip: Oid, wanted: Oid) -> Result<bool, Fail> {
-        let mut walk = repo.revwalk()?;
-        walk.push(tip)?;
-        for id in walk {
-            if id? == wanted {
-                return Ok(true);
-            }
-            if !self.watch.beat() {
-                return Err(self.broken("given up").into());
-            }
-        }
-        Ok(false)
     }
 }

@@ -1,7 +1,7 @@
 //! Git by libgit2: the repository that holds the pipelines ([`GitWorkspace`]) and the remote
 //! repositories that hold manifests ([`GitRemotes`]).
 //!
-//! Runs no `git` program and no hook. Below the state directory it owns `trees/` (commits laid out,
+//! Runs no `git` program and no hook; `ssh` is run for repositories behind it. Below the state directory it owns `trees/` (commits laid out,
 //! read only), `work/` (scratch copies), `artifacts/`, `cache/` and `mirrors/`.
 
 mod address;
@@ -11,12 +11,16 @@ mod facts;
 mod files;
 mod forget;
 mod gateway;
+mod history;
+mod keys;
 mod lock;
 mod mirror;
+mod openpgp;
 mod push;
 mod refresh;
 mod remote;
 mod spares;
+mod ssh;
 mod stamps;
 mod transport;
 mod trees;

@@ -1,4 +1,4 @@
-//! Pushing one commit to a branch, never by force, and telling a race from a refusal.
+//! Moving one branch, never past what somebody else put there, and telling a race from a refusal.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -63,33 +63,100 @@ impl Rejection {
     }
 }
 
+/// How a branch is to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Move {
+    /// To a commit that follows its tip.
+    Forward(Oid),
+    /// To a commit, from exactly there.
+    Put(Oid, Option<Oid>),
+    /// Away, from exactly there.
+    Remove(Oid),
+}
+
+impl Move {
+    fn target(self) -> Option<Oid> {
+        match self {
+            Self::Forward(id) | Self::Put(id, _) => Some(id),
+            Self::Remove(_) => None,
+        }
+    }
+
+    /// Whether the branch may be moved from where it is.
+    fn may_leave(self, repo: &Repository, tip: Option<Oid>) -> Result<bool, git2::Error> {
+        match (self, tip) {
+            (Self::Put(_, expected), tip) => Ok(tip == expected),
+            (Self::Remove(expected), tip) => Ok(tip == Some(expected)),
+            (Self::Forward(_), None) => Ok(true),
+            (Self::Forward(id), Some(tip)) => descends(repo, id, tip),
+        }
+    }
+
+    fn refspec(self, branch: &str) -> String {
+        match self {
+            Self::Forward(id) => format!("{id}:{branch}"),
+            Self::Put(id, _) => format!("+{id}:{branch}"),
+            Self::Remove(_) => format!(":{branch}"),
+        }
+    }
+}
+
+fn oid(session: &Session, commit: &str) -> Result<Oid, VcsError> {
+    Oid::from_str(commit)
+        .ok()
+        .filter(|_| commit.len() == 40)
+        .ok_or_else(|| session.content(&format!("{commit:?} is no commit")))
+}
+
 /// Pushes a commit, for [`crate::ports::vcs::Vcs::push`].
 pub(super) fn push(
     session: &Session,
     repo: &Repository,
     commit: &str,
 ) -> Result<PushOutcome, Fail> {
+    go(session, repo, Move::Forward(oid(session, commit)?))
+}
+
+/// Puts a branch somewhere, for [`crate::ports::vcs::Vcs::put_branch`].
+pub(super) fn put(
+    session: &Session,
+    repo: &Repository,
+    commit: &str,
+    expected: Option<&str>,
+) -> Result<PushOutcome, Fail> {
+    let expected = expected.map(|commit| oid(session, commit)).transpose()?;
+    go(session, repo, Move::Put(oid(session, commit)?, expected))
+}
+
+/// Removes a branch, for [`crate::ports::vcs::Vcs::remove_branch`].
+pub(super) fn remove(
+    session: &Session,
+    repo: &Repository,
+    expected: &str,
+) -> Result<PushOutcome, Fail> {
+    go(session, repo, Move::Remove(oid(session, expected)?))
+}
+
+fn go(session: &Session, repo: &Repository, to: Move) -> Result<PushOutcome, Fail> {
     let branch = session.branch_ref()?;
-    let id = Oid::from_str(commit)
-        .ok()
-        .filter(|_| commit.len() == 40)
-        .ok_or_else(|| session.content(&format!("{commit:?} is no commit")))?;
-    if repo.find_commit(id).is_err() {
+    if let Some(id) = to.target()
+        && repo.find_commit(id).is_err()
+    {
         // The mirror was thrown away after the commit was made. To the caller this is as if
         // somebody had moved the branch: it reads the tip again and makes the commit anew.
         return Ok(PushOutcome::Raced);
     }
     match &session.address {
-        Address::Local(path) => push_local(session, repo, path, &branch, id),
-        Address::Http { .. } => push_http(session, repo, &branch, id),
+        Address::Local(path) => move_local(session, repo, path, &branch, to),
+        Address::Http { .. } | Address::Ssh(_) => move_remote(session, repo, &branch, to),
     }
 }
 
-fn push_http(
+fn move_remote(
     session: &Session,
     repo: &Repository,
     branch: &str,
-    id: Oid,
+    to: Move,
 ) -> Result<PushOutcome, Fail> {
     let mut remote = session.http_remote(repo)?;
     let mut connection = remote
@@ -105,12 +172,10 @@ fn push_http(
         .iter()
         .find(|head| head.name() == branch)
         .map(|head| head.oid());
-    if tip == Some(id) {
+    if tip == to.target() {
         return Ok(PushOutcome::Pushed);
     }
-    if let Some(tip) = tip
-        && !descends(repo, id, tip)?
-    {
+    if !to.may_leave(repo, tip)? {
         return Ok(PushOutcome::Raced);
     }
 
@@ -140,7 +205,7 @@ fn push_http(
         .remote_callbacks(callbacks);
     let pushed = connection
         .remote()
-        .push(&[&format!("{id}:{branch}")], Some(&mut options));
+        .push(&[&to.refspec(branch)], Some(&mut options));
     drop(options);
 
     let rejection = rejection.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,6 +214,10 @@ fn push_http(
         let remarks = String::from_utf8_lossy(&remarks);
         let message = format!("{status}\n{}", remarks.trim());
         return match Rejection::of(status) {
+            // It was where it should be, so this is a rule of the other side.
+            Rejection::Raced if status == "non-fast-forward" && !matches!(to, Move::Forward(_)) => {
+                Err(session.refused(&message).into())
+            }
             Rejection::Raced => Ok(PushOutcome::Raced),
             Rejection::Refused => Err(session.refused(&message).into()),
             Rejection::Broken => Err(session.broken(&message).into()),
@@ -157,7 +226,9 @@ fn push_http(
     match pushed {
         Ok(()) => {
             // The mirror holds all of the new tip. A lost note only costs a fetch.
-            let _ = repo.reference(&session.tracking_ref(), id, true, "pushed");
+            if let Some(id) = to.target() {
+                let _ = repo.reference(&session.tracking_ref(), id, true, "pushed");
+            }
             Ok(PushOutcome::Pushed)
         }
         Err(error) if error.code() == ErrorCode::NotFastForward => Ok(PushOutcome::Raced),
@@ -177,14 +248,14 @@ fn descends(repo: &Repository, commit: Oid, ancestor: Oid) -> Result<bool, git2:
     repo.graph_descendant_of(commit, ancestor)
 }
 
-/// Pushes to a repository on this machine. libgit2's own local push overwrites the branch without
-/// comparing, so this does what a git server does: objects first, then compare and swap.
-fn push_local(
+/// Moves a branch of a repository on this machine. libgit2's own local push overwrites the branch
+/// without comparing, so this does what a git server does: objects first, then compare and swap.
+fn move_local(
     session: &Session,
     repo: &Repository,
     path: &Path,
     branch: &str,
-    id: Oid,
+    to: Move,
 ) -> Result<PushOutcome, Fail> {
     let there = session.open_local(path)?;
     let checked_out = there.find_reference("HEAD").ok().and_then(|head| {
@@ -200,21 +271,37 @@ fn push_local(
         Err(error) if error.code() == ErrorCode::NotFound => None,
         Err(error) => return Err(session.broken(error.message()).into()),
     };
-    if tip == Some(id) {
+    if tip == to.target() {
         return Ok(PushOutcome::Pushed);
     }
-    if let Some(tip) = tip
-        && !descends(repo, id, tip)?
-    {
+    if !to.may_leave(repo, tip)? {
         return Ok(PushOutcome::Raced);
     }
-    send_objects(repo, &there, id).map_err(|error| local(session, &error))?;
-    let moved = match tip {
-        Some(tip) => there.reference_matching(branch, id, true, tip, "push"),
-        None => there.reference(branch, id, false, "push"),
+    let moved = match (to.target(), tip) {
+        (Some(id), tip) => {
+            send_objects(repo, &there, id).map_err(|error| local(session, &error))?;
+            match tip {
+                Some(tip) => there.reference_matching(branch, id, true, tip, "push"),
+                None => there.reference(branch, id, false, "push"),
+            }
+            .map(drop)
+        }
+        (None, Some(tip)) => there.find_reference(branch).and_then(|mut found| {
+            // What is removed is what was found, or it fails.
+            if found.target() == Some(tip) {
+                found.delete()
+            } else {
+                Err(git2::Error::new(
+                    ErrorCode::Modified,
+                    ErrorClass::Reference,
+                    "moved",
+                ))
+            }
+        }),
+        (None, None) => Ok(()),
     };
     match moved {
-        Ok(_) => Ok(PushOutcome::Pushed),
+        Ok(()) => Ok(PushOutcome::Pushed),
         Err(error)
             if matches!(
                 error.code(),

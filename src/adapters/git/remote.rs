@@ -8,15 +8,18 @@ use git2::Repository;
 
 use super::address::Address;
 use super::gateway::Gateway;
+use super::history;
 use super::lock::FileLock;
 use super::mirror::{Fail, Session};
 use super::push;
 use super::watch::{Limits, Watch, watched};
 use crate::adapters::http::Http;
 use crate::base::Digest;
-use crate::ports::vcs::{NewCommit, PushOutcome, Remote, Snapshot, Vcs, VcsError, VcsReader};
+use crate::ports::vcs::{
+    NewCommit, PushOutcome, Remote, Snapshot, Touch, Vcs, VcsError, VcsReader,
+};
 
-/// Reaches remote repositories over HTTP(S) or on this machine, through one mirror for each address.
+/// Reaches remote repositories over HTTP(S), over ssh or on this machine, through one mirror for each address.
 #[derive(Clone, Debug)]
 pub struct GitRemotes {
     mirrors: Arc<PathBuf>,
@@ -47,12 +50,10 @@ impl GitRemotes {
         F: Fn(&Session, &Repository) -> Result<T, Fail> + Send + 'static,
     {
         let address = Address::parse(&remote.url)?;
-        let gateway = Gateway::open(&remote.url, &self.http).await;
-        let gateway = gateway.map_err(|error| VcsError::Broken {
-            url: remote.url.clone(),
-            message: format!("opening a socket on this machine: {error}"),
-        })?;
-        let gateway = gateway.map(Arc::new);
+        let gateway = Gateway::open(&remote.url, &address, &remote.access, &self.http).await;
+        let gateway = gateway
+            .map_err(|trouble| trouble.of(&remote.url))?
+            .map(Arc::new);
         let mirrors = Arc::clone(&self.mirrors);
         let theirs = remote.clone();
         let result = watched(self.limits, move |watch| {
@@ -124,6 +125,26 @@ impl VcsReader for GitRemotes {
         self.on_mirror(remote, move |session, repo| session.contains(repo, &commit))
             .await
     }
+
+    async fn tip(&self, remote: &Remote) -> Result<Option<String>, VcsError> {
+        self.on_mirror(remote, |session, repo| {
+            Ok(session.listed(repo)?.map(|tip| tip.to_string()))
+        })
+        .await
+    }
+
+    async fn touched(
+        &self,
+        remote: &Remote,
+        path: &str,
+        since: &str,
+    ) -> Result<Vec<Touch>, VcsError> {
+        let (path, since) = (path.to_owned(), since.to_owned());
+        self.on_mirror(remote, move |session, repo| {
+            history::touched(session, repo, &path, &since)
+        })
+        .await
+    }
 }
 
 #[async_trait]
@@ -138,6 +159,31 @@ impl Vcs for GitRemotes {
         let commit = commit.to_owned();
         self.on_mirror(remote, move |session, repo| {
             push::push(session, repo, &commit)
+        })
+        .await
+    }
+
+    async fn put_branch(
+        &self,
+        remote: &Remote,
+        commit: &str,
+        expected: Option<&str>,
+    ) -> Result<PushOutcome, VcsError> {
+        let (commit, expected) = (commit.to_owned(), expected.map(str::to_owned));
+        self.on_mirror(remote, move |session, repo| {
+            push::put(session, repo, &commit, expected.as_deref())
+        })
+        .await
+    }
+
+    async fn remove_branch(
+        &self,
+        remote: &Remote,
+        expected: &str,
+    ) -> Result<PushOutcome, VcsError> {
+        let expected = expected.to_owned();
+        self.on_mirror(remote, move |session, repo| {
+            push::remove(session, repo, &expected)
         })
         .await
     }

@@ -20,7 +20,7 @@ impl Session {
         let access = self.remote.access.clone();
         let origin = match &self.address {
             Address::Http { .. } => Origin::of(self.reached()),
-            Address::Local(_) => None,
+            Address::Local(_) | Address::Ssh(_) => None,
         };
         let mut asked = 0;
         callbacks.credentials(move |url, _, allowed| {
@@ -61,7 +61,13 @@ impl Session {
     pub(super) fn network(&self, error: git2::Error) -> Fail {
         let trouble = self.gateway.as_ref().and_then(|gateway| gateway.trouble());
         if let Some(trouble) = trouble {
-            return self.broken(&trouble).into();
+            return match trouble.of(&self.remote.url) {
+                VcsError::Broken { message, .. } => self.broken(&message),
+                VcsError::Denied { message, .. } => self.denied(&message),
+                VcsError::Content { message, .. } => self.content(&message),
+                other => other,
+            }
+            .into();
         }
         let message = error.message();
         let status = message
@@ -83,7 +89,7 @@ impl Session {
             Some(404 | 410) => {
                 let hint = match self.remote.access {
                     Access::Anonymous => "there is no such repository, or it is not public",
-                    Access::Token { .. } => {
+                    Access::Token { .. } | Access::Ssh { .. } => {
                         "there is no such repository, or this credential may not see it"
                     }
                 };

@@ -10,7 +10,9 @@ use super::disk::{Files, relative};
 use super::ledger::Rule;
 use super::state::State;
 use crate::base::{Digest, Timestamp};
-use crate::ports::vcs::{NewCommit, PushOutcome, Remote, Snapshot, Vcs, VcsError, VcsReader};
+use crate::ports::vcs::{
+    NewCommit, PushOutcome, Remote, Snapshot, Touch, Vcs, VcsError, VcsReader,
+};
 
 /// All manifest repositories.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +89,31 @@ impl Remotes {
         std::iter::successors(tip, |name| self.objects.get(name)?.parent.clone())
     }
 
+    fn touched(&self, remote: &Remote, path: &str, since: &str) -> Vec<Touch> {
+        if !self.contains(&remote.url, &remote.branch, since) {
+            return Vec::new();
+        }
+        let file = |name: &str| {
+            let object = self.objects.get(name)?;
+            object.files.get(path).map(|bytes| bytes.to_vec())
+        };
+        let after = self
+            .history(self.tip(&remote.url, &remote.branch))
+            .take_while(|name| name != since);
+        after
+            .filter_map(|name| {
+                let parent = self.objects.get(&name)?.parent.clone()?;
+                let content = file(&name);
+                (content != file(&parent)).then(|| Touch {
+                    commit: name,
+                    author: "somebody <somebody@example.com>".to_owned(),
+                    subject: "something".to_owned(),
+                    content,
+                })
+            })
+            .collect()
+    }
+
     fn contains(&self, url: &str, branch: &str, commit: &str) -> bool {
         self.history(self.tip(url, branch))
             .any(|name| name == commit)
@@ -148,6 +175,18 @@ impl State {
         self.check_leaks(call, "the address", [&*remote.url]);
     }
 
+    /// Whether a repository may spring up now; an error if it is not there and may not.
+    fn springs_up(&self, remote: &Remote, lenient: bool) -> Result<bool, VcsError> {
+        match self.remotes.remotes.contains_key(&remote.url) {
+            true => Ok(false),
+            false if lenient => Ok(true),
+            false => Err(VcsError::Denied {
+                url: remote.url.clone(),
+                message: "the repository does not exist in the simulated world".to_owned(),
+            }),
+        }
+    }
+
     fn snapshot(
         &mut self,
         remote: &Remote,
@@ -155,13 +194,7 @@ impl State {
         lenient: bool,
     ) -> Result<Snapshot, VcsError> {
         let url = &remote.url;
-        if !self.remotes.remotes.contains_key(url) {
-            if !lenient {
-                return Err(VcsError::Denied {
-                    url: url.clone(),
-                    message: "the repository does not exist in the simulated world".to_owned(),
-                });
-            }
+        if self.springs_up(remote, lenient)? {
             self.remotes
                 .declare(url, &remote.branch, Files::new(), true);
         }
@@ -293,10 +326,53 @@ impl State {
     }
 }
 
+impl State {
+    /// Moves a branch of ours if it is where it should be; `None` as the target removes it.
+    fn move_branch(
+        &mut self,
+        call: &Call,
+        remote: &Remote,
+        target: Option<&str>,
+        expected: Option<&str>,
+    ) -> Result<Done<PushOutcome>, VcsError> {
+        let tip = self.remotes.tip(&remote.url, &remote.branch);
+        if tip.as_deref() == target {
+            return Ok(Done::nothing(PushOutcome::Pushed));
+        }
+        if tip.as_deref() != expected {
+            return Ok(Done::nothing(PushOutcome::Raced));
+        }
+        let Some(commit) = target else {
+            let repo = self.remotes.remotes.entry(remote.url.clone()).or_default();
+            repo.branches.remove(&remote.branch);
+            let gone = format!("{} is gone", remote.branch);
+            return Ok(Done::changed(PushOutcome::Pushed, call.subject(), gone));
+        };
+        let object = self.remotes.objects.get(commit);
+        if object.is_none_or(|object| object.url != remote.url) {
+            let message = format!("commit {commit} was never made");
+            self.violate(Rule::UnknownCommit, call, message.clone());
+            return Err(VcsError::Content {
+                url: remote.url.clone(),
+                message,
+            });
+        }
+        let repo = self.remotes.remotes.entry(remote.url.clone()).or_default();
+        repo.branches
+            .insert(remote.branch.clone(), commit.to_owned());
+        Ok(Done::changed(PushOutcome::Pushed, call.subject(), commit))
+    }
+}
+
 fn facts(commit: &NewCommit) -> String {
     let Timestamp(time) = commit.time;
     let (name, address) = &commit.identity;
-    format!("{name} <{address}> {time}\n{}", commit.message)
+    let signed = if commit.signing.is_some() {
+        " signed"
+    } else {
+        ""
+    };
+    format!("{name} <{address}> {time}{signed}\n{}", commit.message)
 }
 
 #[async_trait]
@@ -325,6 +401,34 @@ impl VcsReader for Life {
             }
             let has = state.remotes.contains(&remote.url, &remote.branch, commit);
             Ok(Done::nothing(has))
+        })
+        .await
+    }
+
+    async fn tip(&self, remote: &Remote) -> Result<Option<String>, VcsError> {
+        let call = call("vcs.tip", remote, &[]);
+        let mut ticket = self.enter::<VcsError>(&call, None).await?;
+        let lenient = self.shared.options.lenient_remotes;
+        self.act(&call, &mut ticket, |state| {
+            state.check_remote(&call, remote);
+            state.springs_up(remote, lenient)?;
+            let tip = state.remotes.tip(&remote.url, &remote.branch);
+            Ok(Done::nothing(tip))
+        })
+        .await
+    }
+
+    async fn touched(
+        &self,
+        remote: &Remote,
+        path: &str,
+        since: &str,
+    ) -> Result<Vec<Touch>, VcsError> {
+        let call = call("vcs.touched", remote, &[path.to_owned(), since.to_owned()]);
+        let mut ticket = self.enter::<VcsError>(&call, None).await?;
+        self.act(&call, &mut ticket, |state| {
+            state.check_remote(&call, remote);
+            Ok(Done::nothing(state.remotes.touched(remote, path, since)))
         })
         .await
     }
@@ -359,6 +463,39 @@ impl Vcs for Life {
                 state.remotes.foreign(&remote.url, &remote.branch, changes);
             }
             state.push_commit(&call, remote, commit)
+        })
+        .await
+    }
+
+    async fn put_branch(
+        &self,
+        remote: &Remote,
+        commit: &str,
+        expected: Option<&str>,
+    ) -> Result<PushOutcome, VcsError> {
+        let call = call("vcs.put-branch", remote, &[commit.to_owned()]);
+        let mut ticket = self.enter::<VcsError>(&call, None).await?;
+        let time = self
+            .shared
+            .vary(self.shared.latency().transfer, &format!("put {commit}"));
+        self.wait(time, None).await;
+        self.act(&call, &mut ticket, |state| {
+            state.check_remote(&call, remote);
+            state.move_branch(&call, remote, Some(commit), expected)
+        })
+        .await
+    }
+
+    async fn remove_branch(
+        &self,
+        remote: &Remote,
+        expected: &str,
+    ) -> Result<PushOutcome, VcsError> {
+        let call = call("vcs.remove-branch", remote, &[expected.to_owned()]);
+        let mut ticket = self.enter::<VcsError>(&call, None).await?;
+        self.act(&call, &mut ticket, |state| {
+            state.check_remote(&call, remote);
+            state.move_branch(&call, remote, None, Some(expected))
         })
         .await
     }

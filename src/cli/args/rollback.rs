@@ -15,6 +15,9 @@ pub struct Rollback {
     /// Pipeline of the stage; needed if several have one of that name
     #[arg(long, value_name = "PIPELINE")]
     pub pipeline: Option<String>,
+    /// Only show what would be changed
+    #[arg(long)]
+    pub plan: bool,
 }
 
 /// What is to be taken back.

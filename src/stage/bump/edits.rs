@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use super::Bump;
+use super::guard::Change;
 use super::spec::{EditSpec, What};
 use crate::base::Text;
 use crate::formats::diff;
-use crate::formats::manifest::{self, Change, Format, Image, KUSTOMIZATIONS, Place};
+use crate::formats::manifest::{self, Format, Image, KUSTOMIZATIONS, Place};
 use crate::lang::{ImageField, Reference};
-use crate::ports::vcs::Snapshot;
+use crate::ports::vcs::{Snapshot, Touch};
 use crate::stage::{Failure, Missing, Values};
 
 /// One edit with everything known.
@@ -26,20 +27,78 @@ pub(super) struct Edits {
     pub(super) left_out: Vec<String>,
 }
 
-/// A value that is different after the edits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Changed {
-    pub(super) file: String,
-    pub(super) change: Change,
-}
-
 /// A repository's files after the edits.
 pub(super) struct Edited {
     pub(super) files: BTreeMap<String, Vec<u8>>,
     /// What was changed, in the order of the edits.
-    pub(super) changes: Vec<Changed>,
-    pub(super) lines: Vec<String>,
+    pub(super) changes: Vec<Change>,
     pub(super) diff: String,
+}
+
+impl Edit {
+    /// The edit that writes a value where a change was made.
+    pub(super) fn at(change: &Change, value: &str) -> Result<Self, Failure> {
+        let named = change.format.as_deref().and_then(Format::named);
+        let value = value.to_owned();
+        let path = change.path.as_str();
+        let pattern = path
+            .strip_prefix('/')
+            .and_then(|path| path.strip_suffix('/'));
+        let edit = if let Some(name) = path.strip_prefix("marker ") {
+            let name = name.to_owned();
+            manifest::Edit::Marker { name, value }
+        } else if let Some(pattern) = pattern {
+            let pattern = pattern.to_owned();
+            manifest::Edit::Match { pattern, value }
+        } else if path.starts_with("FROM") {
+            return Err(Failure::failed(format!(
+                "{} {path}: the base of an image is not taken back by itself; nothing was written: change it by hand",
+                change.file
+            )));
+        } else {
+            manifest::Edit::Set {
+                path: path.to_owned(),
+                value,
+                literal: change.literal,
+                create: false,
+            }
+        };
+        Ok(Self {
+            files: vec![change.file.clone()],
+            format: edit.format(named, &change.file),
+            edit,
+        })
+    }
+
+    /// Whether a commit left the value that the edit would write in a file.
+    pub(super) fn is_made_in(&self, touch: &Touch) -> bool {
+        let (Some(content), Some(file)) = (&touch.content, self.files.first()) else {
+            return false;
+        };
+        let snapshot = Snapshot {
+            commit: touch.commit.clone(),
+            files: BTreeMap::from([(file.clone(), content.clone())]),
+        };
+        let edit = std::slice::from_ref(self);
+        apply(edit, &snapshot).is_ok_and(|edited| edited.changes.is_empty())
+    }
+
+    fn changed(&self, file: &str, change: manifest::Change) -> Change {
+        let adds = matches!(
+            self.edit,
+            manifest::Edit::Set { create: true, .. }
+                | manifest::Edit::Kustomize { create: true, .. }
+        );
+        Change {
+            file: file.to_owned(),
+            path: change.place,
+            added: adds && change.before.is_empty(),
+            literal: matches!(self.edit, manifest::Edit::Set { literal: true, .. }),
+            format: Some(self.format.as_str().to_owned()),
+            before: change.before,
+            after: change.after,
+        }
+    }
 }
 
 impl Bump {
@@ -187,10 +246,7 @@ pub(super) fn apply(edits: &[Edit], snapshot: &Snapshot) -> Result<Edited, Failu
         if changed.is_empty() {
             continue;
         }
-        changes.extend(changed.into_iter().map(|change| Changed {
-            file: name.to_owned(),
-            change,
-        }));
+        changes.extend(changed.into_iter().map(|change| edit.changed(name, change)));
         files.insert(name.to_owned(), after.into_bytes());
     }
     // Two edits may have cancelled each other out.
@@ -208,23 +264,11 @@ pub(super) fn apply(edits: &[Edit], snapshot: &Snapshot) -> Result<Edited, Failu
             &String::from_utf8_lossy(after),
         ));
     }
-    let mut edited = Edited {
+    Ok(Edited {
         files,
         changes,
-        lines: Vec::new(),
         diff: text,
-    };
-    let line = |Changed { file, change }: &Changed| {
-        let Change {
-            place,
-            before,
-            after,
-            ..
-        } = change;
-        format!("{file} {place}: {before} → {after}")
-    };
-    edited.lines = edited.changes.iter().map(line).collect();
-    Ok(edited)
+    })
 }
 
 /// The one of several paths that is there.

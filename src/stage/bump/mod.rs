@@ -2,25 +2,36 @@
 //! the way.
 
 mod check;
+mod commit;
 mod edits;
+mod guard;
+mod memory;
 mod spec;
+mod undo;
 mod write;
 
 use async_trait::async_trait;
 
+pub use guard::Change;
+pub use memory::{Held, held};
 pub use spec::KIND;
 
-use edits::{Edits, apply, paths, short_commit};
+use commit::Person;
+use edits::{Edit, Edits, apply, paths, short_commit};
 use spec::{EditSpec, File};
-use write::pushed;
+use undo::Undo;
+use write::{Job, pushed};
 
 use super::{
     CheckContext, Done, Failure, Forecast, Missing, PlanContext, Read, Stage, StageContext, Values,
     Verdict, Want,
 };
-use crate::base::{Diagnostic, Source, Spanned};
+use crate::base::{Diagnostic, Source, Spanned, StageId};
 use crate::decl::{self, Repo};
+use crate::event::EffectState;
 use crate::lang::Template;
+use crate::ports::Readers;
+use crate::ports::store::StoreError;
 use crate::ports::vcs::Remote;
 
 #[derive(Debug)]
@@ -30,6 +41,9 @@ struct Bump {
     source: Source,
     files: Vec<File>,
     message: Option<Template>,
+    co_authors: Vec<Person>,
+    sign_off: bool,
+    allow_downgrade: bool,
     /// Fields whose back end is not part of this version.
     later: Vec<&'static str>,
     /// Templates of those fields, so that they are checked all the same.
@@ -52,6 +66,24 @@ impl Bump {
             Some(message) => values.plain(message).await,
             None => Ok(format!("Update manifests to {}", values.commit.short_sha())),
         }
+    }
+
+    /// What is to be written: what the text says, or what was there before.
+    async fn job(&self, values: &Values, stage: &StageId) -> Result<(Job, Vec<String>), Failure> {
+        let undo = match values.back.get(stage) {
+            Some(text) => Some(Undo::parse(text)?),
+            None => None,
+        };
+        let (Edits { edits, left_out }, message) = match &undo {
+            Some(undo) => (undo.edits()?, undo.message()),
+            None => (self.edits(values).await?, self.message(values).await?),
+        };
+        let job = Job {
+            edits,
+            words: self.words(values, message).await?,
+            undo,
+        };
+        Ok((job, left_out))
     }
 
     fn unsupported(&self) -> Option<Failure> {
@@ -87,20 +119,17 @@ impl Stage for Bump {
         let required = edits
             .filter(|edit| !edit.optional)
             .flat_map(EditSpec::templates);
-        let repo = self
-            .declared
+        let repo = self.declared.iter().flat_map(Repo::templates);
+        let authors = self
+            .co_authors
             .iter()
-            .flat_map(|repo| [&repo.url, &repo.branch, &repo.identity.0, &repo.identity.1])
-            .chain(
-                self.declared
-                    .iter()
-                    .flat_map(|repo| repo.token.iter().map(|(_, token)| token)),
-            );
+            .flat_map(|(name, email)| [name, email]);
         self.files
             .iter()
             .map(|file| &file.path)
             .chain(required)
             .chain(&self.message)
+            .chain(authors)
             .chain(&self.later_templates)
             .chain(repo)
             .collect()
@@ -127,49 +156,28 @@ impl Stage for Bump {
         }
     }
 
+    fn undo(&self, effects: &[EffectState], ended_well: bool) -> Option<String> {
+        Undo::of(effects, ended_well)?.text()
+    }
+
+    fn undoes(&self) -> bool {
+        true
+    }
+
     async fn forecast(&self, cx: &PlanContext<'_>) -> Forecast {
         if let Some(failure) = self.unsupported() {
             return Forecast::new(Verdict::Fail, failure.message);
         }
-        let edits = match self.edits(cx.values).await {
-            Ok(edits) => edits,
-            Err(missing) => return Forecast::missing(&missing),
-        };
+        // Asked first because it tells what is not known yet from what is wrong.
+        if !cx.values.back.contains_key(cx.stage)
+            && let Err(missing) = self.edits(cx.values).await
+        {
+            return Forecast::missing(&missing);
+        }
         if cx.offline {
             return Forecast::new(Verdict::Unknown, "the repository is not read offline");
         }
-        let forecast = async {
-            let remote = self.remote(cx.values).await?;
-            let snapshot = cx
-                .readers
-                .vcs
-                .snapshot(&remote, &paths(&edits.edits))
-                .await?;
-            let edited = apply(&edits.edits, &snapshot)?;
-            let at = format!(
-                "{} of {} at {}",
-                remote.branch,
-                remote.url,
-                short_commit(&snapshot.commit)
-            );
-            if edited.files.is_empty() {
-                return Ok(
-                    Forecast::new(Verdict::UpToDate, format!("{at} has these values"))
-                        .output("commit", snapshot.commit)
-                        .output("changed", "false"),
-                );
-            }
-            let mut forecast =
-                Forecast::new(Verdict::Run, format!("changes {at}")).effect(format!(
-                    "commit to {} of {}: {}",
-                    remote.branch,
-                    remote.url,
-                    self.message(cx.values).await?.lines().next().unwrap_or("")
-                ));
-            forecast.diff = Some(edited.diff);
-            Ok::<_, Failure>(forecast)
-        };
-        match forecast.await {
+        match self.foresee(cx).await {
             Ok(forecast) => forecast,
             Err(failure) => Forecast::new(Verdict::Fail, failure.message),
         }
@@ -179,35 +187,124 @@ impl Stage for Bump {
         if let Some(failure) = self.unsupported() {
             return Err(failure);
         }
-        let Edits { edits, left_out } = self.edits(cx.values).await?;
+        let (job, left_out) = self.job(cx.values, cx.stage).await?;
         let remote = self.remote(cx.values).await?;
-        let message = self.message(cx.values).await?;
-        let repo = self.declared.as_ref().ok_or_else(|| {
-            Failure::failed(format!("repo `{}` is not declared", self.repo.value))
-        })?;
-        let identity = (
-            cx.values.plain(&repo.identity.0).await?,
-            cx.values.plain(&repo.identity.1).await?,
-        );
         for line in &left_out {
             cx.say(line);
         }
-        let mut done = self.write(cx, &remote, &edits, identity, message).await?;
+        let mut done = self.write(cx, &remote, &job).await?;
         done.warnings.extend(left_out);
         Ok(done)
     }
 
     async fn examine(&self, cx: &StageContext<'_>) -> Result<Option<Done>, Failure> {
-        let Some(commit) = cx
-            .intended(KEY)
-            .and_then(|effect| effect.intent.get("commit"))
-        else {
+        let Some(effect) = cx.intended(KEY) else {
+            return Ok(None);
+        };
+        let Some(commit) = effect.intent.get("commit") else {
             return Ok(None);
         };
         let remote = self.remote(cx.values).await?;
         if !cx.world.readers.vcs.contains(&remote, commit).await? {
             return Ok(None);
         }
+        let undo = match cx.values.back.get(cx.stage) {
+            Some(text) => Some(Undo::parse(text)?),
+            None => None,
+        };
+        let changes = undo::recorded(&effect.intent).unwrap_or_default();
+        remember(cx, &remote, commit, &changes, undo.as_ref());
         Ok(Some(pushed(&remote, commit)))
+    }
+}
+
+impl Bump {
+    async fn foresee(&self, cx: &PlanContext<'_>) -> Result<Forecast, Failure> {
+        let (job, _) = self.job(cx.values, cx.stage).await?;
+        let remote = self.remote(cx.values).await?;
+        let vcs = &cx.readers.vcs;
+        let snapshot = vcs.snapshot(&remote, &paths(&job.edits)).await?;
+        let edited = apply(&job.edits, &snapshot)?;
+        let at = format!(
+            "{} of {} at {}",
+            remote.branch,
+            remote.url,
+            short_commit(&snapshot.commit)
+        );
+        if edited.files.is_empty() {
+            return Ok(
+                Forecast::new(Verdict::UpToDate, format!("{at} has these values"))
+                    .output("commit", snapshot.commit)
+                    .output("changed", "false"),
+            );
+        }
+        self.guard(cx.readers, &remote, &job, &edited.changes)
+            .await?;
+        let mut forecast = Forecast::new(Verdict::Run, format!("changes {at}")).effect(format!(
+            "commit to {} of {}: {}",
+            remote.branch,
+            remote.url,
+            job.words.subject()
+        ));
+        forecast.diff = Some(edited.diff);
+        Ok(forecast)
+    }
+
+    /// Refuses what must not be written although it could be.
+    async fn guard(
+        &self,
+        readers: &Readers,
+        remote: &Remote,
+        job: &Job,
+        changes: &[Change],
+    ) -> Result<(), Failure> {
+        if let Some(undo) = &job.undo {
+            return guard::untouched(&undo.changes, changes);
+        }
+        let store = &*readers.store;
+        let broken = |error: StoreError| Failure::errored(error.to_string());
+        for change in changes {
+            if let Some(held) = memory::held(store, remote, change).map_err(broken)? {
+                return Err(guard::is_held(change, &held));
+            }
+            let wrote = memory::wrote(store, remote, change).map_err(broken)?;
+            let Some(wrote) = wrote.filter(|wrote| guard::undoes_a_revert(change, wrote)) else {
+                continue;
+            };
+            let vcs = &readers.vcs;
+            let touches = vcs.touched(remote, &change.file, &wrote.commit).await?;
+            let again = Edit::at(change, &change.after)?;
+            let touches: Vec<_> = touches
+                .into_iter()
+                .map(|touch| {
+                    let ours = again.is_made_in(&touch);
+                    (touch, ours)
+                })
+                .collect();
+            return Err(guard::was_reverted(change, &wrote, &touches));
+        }
+        if self.allow_downgrade {
+            return Ok(());
+        }
+        guard::no_downgrade(changes)
+    }
+}
+
+/// Notes what was written, for those who come later. The change is made, so a store that fails is no
+/// reason to fail: the journal has it too.
+fn remember(
+    cx: &StageContext<'_>,
+    remote: &Remote,
+    commit: &str,
+    changes: &[Change],
+    undo: Option<&Undo>,
+) {
+    let (store, run) = (&*cx.world.store, cx.run.to_string());
+    let noted = memory::note(store, remote, &run, commit, changes).and_then(|()| match undo {
+        Some(undo) => memory::hold(store, remote, &run, commit, &undo.changes),
+        None => Ok(()),
+    });
+    if let Err(error) = noted {
+        cx.say(format!("what was written is not remembered: {error}"));
     }
 }

@@ -94,7 +94,21 @@ const FILE: NodeSpec = NodeSpec {
         "A file of the repository to edit. Everything but the values set stays byte for byte.",
     )
 };
-const COMMIT: NodeSpec = NodeSpec::field("commit", Type::Text, "Commit message.");
+const CO_AUTHOR: NodeSpec = NodeSpec {
+    args: Args::one(Type::Text, "name"),
+    props: &[PropSpec::required("email", Type::Text, "their address")],
+    many: true,
+    ..NodeSpec::new("co-author", "Name somebody as a `Co-authored-by`.")
+};
+const SIGN_OFF: NodeSpec = NodeSpec::new(
+    "sign-off",
+    "End the message with a `Signed-off-by` of the repository's identity.",
+);
+const COMMIT: NodeSpec = NodeSpec {
+    args: Args::one(Type::Text, "message"),
+    children: &[&CO_AUTHOR, &SIGN_OFF],
+    ..NodeSpec::new("commit", "Commit message.")
+};
 const CREATE_FLAG: NodeSpec = NodeSpec::new(
     "create",
     "Add entries that are missing, and keys that entries lack.",
@@ -346,7 +360,18 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
             edits: all,
         });
     }
-    let later: Vec<&'static str> = ["pull-request", "allow-downgrade"]
+    let commit = node.child("commit");
+    let co_authors = commit
+        .into_iter()
+        .flat_map(|commit| commit.children_named("co-author"))
+        .filter_map(|author| {
+            Some((
+                cx.template(author.args.first()?),
+                cx.template(author.prop("email")?),
+            ))
+        })
+        .collect();
+    let later: Vec<&'static str> = ["pull-request"]
         .into_iter()
         .filter(|name| node.flag(name))
         .collect();
@@ -379,6 +404,9 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
         source: node.source.clone(),
         files,
         message: cx.child_template(node, "commit"),
+        co_authors,
+        sign_off: commit.is_some_and(|commit| commit.flag("sign-off")),
+        allow_downgrade: node.flag("allow-downgrade"),
         later,
         later_templates,
     })

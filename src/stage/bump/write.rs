@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::commit::Words;
 use super::edits::{Edit, apply, paths, short_commit};
-use super::{Bump, KEY};
+use super::guard::Change;
+use super::undo::Undo;
+use super::{Bump, KEY, remember};
 use crate::ports::Retry;
-use crate::ports::vcs::{NewCommit, PushOutcome, Remote, VcsError};
+use crate::ports::vcs::{PushOutcome, Remote, VcsError};
 use crate::stage::push::backoff;
 use crate::stage::{Done, Failure, StageContext};
 
@@ -22,43 +25,51 @@ pub(super) fn pushed(remote: &Remote, commit: &str) -> Done {
     .output("changed", "true")
 }
 
+/// What is to be written.
+pub(super) struct Job {
+    pub(super) edits: Vec<Edit>,
+    pub(super) words: Words,
+    /// What it takes back, if it is for that.
+    pub(super) undo: Option<Undo>,
+}
+
+impl Job {
+    /// What is recorded before and after the push.
+    fn detail(
+        &self,
+        remote: &Remote,
+        commit: &str,
+        changes: &[Change],
+    ) -> BTreeMap<String, String> {
+        let changes = serde_json::to_string(changes).unwrap_or_default();
+        // A token that ends up in the journal would stay there; addresses have none (checked).
+        BTreeMap::from([
+            ("commit".to_owned(), commit.to_owned()),
+            ("branch".to_owned(), remote.branch.clone()),
+            ("url".to_owned(), remote.url.clone()),
+            ("subject".to_owned(), self.words.subject().to_owned()),
+            ("changes".to_owned(), changes),
+        ])
+    }
+}
+
 impl Bump {
     pub(super) async fn write(
         &self,
         cx: &StageContext<'_>,
         remote: &Remote,
-        edits: &[Edit],
-        identity: (String, String),
-        message: String,
+        job: &Job,
     ) -> Result<Done, Failure> {
         let vcs = &cx.world.vcs;
-        let paths = paths(edits);
-        // A token that ends up in the journal would stay there; addresses have none (checked).
         let mut tries = 0;
         loop {
             tries += 1;
-            let attempt = async {
-                let snapshot = vcs.snapshot(remote, &paths).await?;
-                let edited = match apply(edits, &snapshot) {
-                    Ok(edited) => edited,
-                    Err(failure) => return Ok(Attempt::Failed(failure)),
-                };
-                if edited.files.is_empty() {
-                    return Ok(Attempt::UpToDate(snapshot.commit));
-                }
-                let commit = NewCommit {
-                    parent: snapshot.commit,
-                    files: edited.files,
-                    identity: identity.clone(),
-                    message: message.clone(),
-                    time: cx.values.commit.time,
-                };
-                let commit = vcs.commit(remote, &commit).await?;
-                Ok::<_, VcsError>(Attempt::Commit(commit, edited.lines))
-            };
-            let (commit, lines) = match attempt.await {
+            let (commit, changes) = match self.attempt(cx, remote, job).await {
                 Ok(Attempt::Failed(failure)) => return Err(failure),
                 Ok(Attempt::UpToDate(commit)) => {
+                    if job.undo.is_some() {
+                        remember(cx, remote, &commit, &[], job.undo.as_ref());
+                    }
                     return Ok(Done::up_to_date(format!(
                         "{} has these values at {}",
                         remote.branch,
@@ -67,7 +78,7 @@ impl Bump {
                     .output("commit", commit)
                     .output("changed", "false"));
                 }
-                Ok(Attempt::Commit(commit, lines)) => (commit, lines),
+                Ok(Attempt::Commit(commit, changes)) => (commit, changes),
                 Err(error) => {
                     self.again(cx, tries, error).await?;
                     continue;
@@ -76,17 +87,17 @@ impl Bump {
             if cx.cancel.is_cancelled() {
                 return Err(Failure::cancelled("cancelled: nothing was pushed"));
             }
-            let detail = BTreeMap::from([
-                ("commit".to_owned(), commit.clone()),
-                ("branch".to_owned(), remote.branch.clone()),
-                ("url".to_owned(), remote.url.clone()),
-            ]);
+            let detail = job.detail(remote, &commit, &changes);
             cx.effects.intend(KEY, detail.clone()).await?;
             match vcs.push(remote, &commit).await {
                 Ok(PushOutcome::Pushed) => {
-                    for line in lines {
-                        cx.say(line);
+                    for change in &changes {
+                        cx.say(format!(
+                            "{} {}: {} → {}",
+                            change.file, change.path, change.before, change.after
+                        ));
                     }
+                    remember(cx, remote, &commit, &changes, job.undo.as_ref());
                     cx.effects.done(KEY, detail).await?;
                     return Ok(pushed(remote, &commit));
                 }
@@ -107,6 +118,7 @@ impl Bump {
                 Err(error) => {
                     // The answer may have been lost on the way back although the push arrived.
                     if let Ok(true) = vcs.contains(remote, &commit).await {
+                        remember(cx, remote, &commit, &changes, job.undo.as_ref());
                         cx.effects.done(KEY, detail).await?;
                         return Ok(pushed(remote, &commit));
                     }
@@ -114,6 +126,32 @@ impl Bump {
                 }
             }
         }
+    }
+
+    /// Edits the tip and commits, locally.
+    async fn attempt(
+        &self,
+        cx: &StageContext<'_>,
+        remote: &Remote,
+        job: &Job,
+    ) -> Result<Attempt, VcsError> {
+        let vcs = &cx.world.vcs;
+        let snapshot = vcs.snapshot(remote, &paths(&job.edits)).await?;
+        let edited = match apply(&job.edits, &snapshot) {
+            Ok(edited) => edited,
+            Err(failure) => return Ok(Attempt::Failed(failure)),
+        };
+        if edited.files.is_empty() {
+            return Ok(Attempt::UpToDate(snapshot.commit));
+        }
+        let readers = &cx.world.readers;
+        if let Err(failure) = self.guard(readers, remote, job, &edited.changes).await {
+            return Ok(Attempt::Failed(failure));
+        }
+        let time = cx.values.commit.time;
+        let commit = job.words.commit(snapshot.commit, edited.files, time);
+        let commit = vcs.commit(remote, &commit).await?;
+        Ok(Attempt::Commit(commit, edited.changes))
     }
 
     /// Waits before the next try, or gives up.
@@ -146,6 +184,6 @@ impl Bump {
 
 enum Attempt {
     UpToDate(String),
-    Commit(String, Vec<String>),
+    Commit(String, Vec<Change>),
     Failed(Failure),
 }

@@ -67,6 +67,7 @@ async fn deliver(world: &World) {
             identity: ("bot".to_owned(), "bot@example.com".to_owned()),
             message: "Update".to_owned(),
             time: Timestamp(0),
+            signing: None,
         };
         let commit = world
             .vcs

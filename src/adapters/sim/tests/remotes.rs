@@ -45,6 +45,7 @@ fn edit(parent: &str, text: &str) -> NewCommit {
         identity: ("bot".to_owned(), "bot@example.com".to_owned()),
         message: "Update tag".to_owned(),
         time: Timestamp(0),
+        signing: None,
     }
 }
 

@@ -330,7 +330,8 @@ impl Stage for Ecs {
     }
 
     async fn forecast(&self, cx: &PlanContext<'_>) -> Forecast {
-        let wanted = match self.wanted(cx.values, None).await {
+        let back = cx.values.back.get(cx.stage);
+        let wanted = match self.wanted(cx.values, back).await {
             Ok(wanted) => wanted,
             Err(missing) => {
                 let forecast = Forecast::missing(&missing);
