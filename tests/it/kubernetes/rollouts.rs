@@ -199,7 +199,6 @@ const CASES: &[Case] = &[
         ends: "pod front-2-new: container app crashes again and again (CrashLoopBackOff): exited with status 1; \
                it was rolled back to the revision before",
         says: &["deployment front goes back to front-1"],
-        ..PLAIN
     },
     Case {
         name: "nothing is rolled back over somebody else",
