@@ -123,7 +123,7 @@ fn owned(status: &Value) -> Vec<Owned> {
         cause
             .get(key)
             .and_then(Value::as_str)
-            .map(|text| shortened(text))
+            .map(shortened)
             .unwrap_or_default()
     };
     causes

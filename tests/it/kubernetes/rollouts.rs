@@ -196,9 +196,9 @@ const CASES: &[Case] = &[
         name: "rolled back",
         more: "rollback",
         plot: &[Crashes(1, "Error")],
-        ends: "exited with status 1; it was rolled back to the revision before",
+        ends: "pod front-2-new: container app crashes again and again (CrashLoopBackOff): exited with status 1; \
+               it was rolled back to the revision before",
         says: &["deployment front goes back to front-1"],
-        ..PLAIN
     },
     Case {
         name: "nothing is rolled back over somebody else",
