@@ -169,17 +169,21 @@ fn at(text: &str, image: &Image, path: &str) -> Result<(String, Vec<Change>), Ed
             .name
             .split_once('/')
             .unwrap_or(("docker.io", &image.name));
-        match (&registry, name) {
-            (Some(old), Some((key, repo))) if !old.is_empty() => {
-                if !same_repository(&format!("{old}/{repo}"), &image.name) {
+        let registry = registry.filter(|registry| !registry.is_empty());
+        if let Some((key, repo)) = name {
+            let old = match &registry {
+                Some(registry) => format!("{registry}/{repo}"),
+                None => repo,
+            };
+            let same = same_repository(&old, &image.name);
+            match registry {
+                _ if same => {}
+                Some(_) => {
                     wanted.push(("registry", host.to_owned()));
                     wanted.push((key, repository.to_owned()));
                 }
+                None => wanted.push((key, image.name.clone())),
             }
-            (_, Some((key, repo))) if !same_repository(&repo, &image.name) => {
-                wanted.push((key, image.name.clone()));
-            }
-            _ => {}
         }
         let pinned_now = digest.as_ref().is_some_and(|digest| !digest.is_empty());
         match (&image.digest, tag.is_some()) {

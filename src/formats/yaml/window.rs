@@ -25,10 +25,10 @@ pub(super) fn locate_target(
             &window.steps,
         )
     {
-        let shift =
-            |span: Span| Span::new(span.start + window.span.start, span.end + window.span.start);
-        located.span = shift(located.span);
-        located.key = located.key.map(shift);
+        let by = window.span.start;
+        for span in [&mut located.span].into_iter().chain(&mut located.key) {
+            *span = Span::new(span.start + by, span.end + by);
+        }
         return Ok(located);
     }
     locate(text, inside, &target.steps)
