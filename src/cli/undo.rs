@@ -190,6 +190,7 @@ pub(super) async fn foresee(app: &App<'_>, world: &World, backs: &Backs) -> Resu
             },
             inputs: created.inputs,
             vars: created.vars,
+            watched: created.watched,
             upstream: created.upstream,
             only: to.keys().map(ToString::to_string).collect(),
         };
