@@ -18,6 +18,7 @@ use pipewright::adapters::clock::SystemClock;
 use pipewright::adapters::docker::{DeclaredEngines, Docker};
 use pipewright::adapters::doorbell::HttpDoorbell;
 use pipewright::adapters::files::HostFiles;
+use pipewright::adapters::forge::Forges;
 use pipewright::adapters::git::{self, GitRemotes, GitWorkspace};
 use pipewright::adapters::http::Http;
 use pipewright::adapters::kubernetes::{Connections, Kubernetes};
@@ -174,6 +175,7 @@ impl Worlds for Host {
         let registry = HttpRegistry::new(http.clone(), DockerConfig::from_env());
         let registry = Arc::new(EcrRegistry::new(registry, clouds.clone()));
         let vcs = Arc::new(GitRemotes::new(state, http.clone()));
+        let forge = Arc::new(Forges::new(http.clone(), late.clone()));
         let services = Arc::new(AwsServices::new(Arc::new(clouds.clone())));
         let gitops = Arc::new(ArgoCd::new(http.clone(), late.clone()));
         let connections = Arc::new(Connections::new(late.clone(), now));
@@ -186,6 +188,7 @@ impl Worlds for Host {
                 engines: engines.clone(),
                 registry: registry.clone(),
                 vcs: vcs.clone(),
+                forge: forge.clone(),
                 services: services.clone(),
                 gitops: gitops.clone(),
                 clusters: clusters.clone(),
@@ -199,6 +202,7 @@ impl Worlds for Host {
             engines,
             registry,
             vcs,
+            forge,
             host: Arc::new(HostProcesses::new()),
             notifier: Arc::new(WebHook::new(http)),
             scanner: Arc::new(scanners(Docker::clone(&engine), state)),

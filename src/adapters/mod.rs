@@ -10,6 +10,7 @@ pub mod aws;
 pub mod backoff;
 mod buffers;
 pub mod clock;
+pub mod forge;
 pub mod http;
 pub mod kubernetes;
 pub mod memory_store;

@@ -7,12 +7,12 @@ mod argocd;
 mod aws;
 mod channel;
 mod engine;
+mod forge;
 mod image;
 mod kubernetes;
 mod registry;
 mod repo;
 mod secret;
-mod service;
 
 use std::collections::BTreeMap;
 
@@ -20,12 +20,12 @@ pub use argocd::ArgocdDecl;
 pub use aws::{AwsDecl, WebIdentitySource};
 pub use channel::{Channel, Slack, Webhook};
 pub use engine::EngineAddress;
+pub use forge::{ForgeDecl, ForgeKind, ForgeLogin};
 pub use image::{Image, ImageTag};
 pub use kubernetes::KubernetesDecl;
 pub use registry::{Creation, RegistryDecl};
 pub use repo::{Repo, SignBy};
 pub use secret::{Kept, KeptIn, SecretDecl, Var, VarSource};
-pub use service::{Service, ServiceKind};
 
 use crate::base::{Diagnostic, Source, Span, Spanned};
 use crate::lang::spec::NodeSpec;
@@ -65,8 +65,8 @@ pub struct Decls {
     pub argocd: BTreeMap<String, Decl<ArgocdDecl>>,
     /// `kubernetes`.
     pub clusters: BTreeMap<String, Decl<KubernetesDecl>>,
-    /// `forge`, by kind and name.
-    pub services: BTreeMap<(ServiceKind, String), Decl<Service>>,
+    /// `forge`.
+    pub forges: BTreeMap<String, Decl<ForgeDecl>>,
 }
 
 /// The nodes that declare something.
@@ -77,7 +77,7 @@ pub const SPECS: &[&NodeSpec] = &[
     &registry::REGISTRY,
     &image::IMAGE,
     &repo::REPO,
-    &service::FORGE,
+    &forge::FORGE,
     &argocd::ARGOCD,
     &kubernetes::KUBERNETES,
     &engine::ENGINE,
@@ -176,6 +176,13 @@ impl Decls {
                 Channel::lower(cx, broken, diagnostics),
                 diagnostics,
             ),
+            "forge" => put(
+                &mut self.forges,
+                name,
+                node,
+                ForgeDecl::lower(cx, broken, diagnostics),
+                diagnostics,
+            ),
             "engine" => put(
                 &mut self.engines,
                 name,
@@ -190,19 +197,8 @@ impl Decls {
                 KubernetesDecl::lower(cx, broken, diagnostics),
                 diagnostics,
             ),
-            other => {
-                if let Some(kind) = ServiceKind::of(other) {
-                    let key = (kind, name.value.clone());
-                    put_key(
-                        &mut self.services,
-                        key,
-                        name,
-                        node,
-                        Service::lower(cx, kind),
-                        diagnostics,
-                    );
-                }
-            }
+            // Only nodes of the table come here.
+            _ => {}
         }
     }
 
@@ -232,7 +228,7 @@ impl Decls {
         self.check_accounts(diagnostics);
         for repo in self.repos.values() {
             if let Some(forge) = &repo.value.forge {
-                self.require_service(ServiceKind::Forge, forge, &repo.source, diagnostics);
+                require(&self.forges, "forge", forge, &repo.source, diagnostics);
             }
         }
     }
@@ -261,24 +257,6 @@ impl Decls {
                     );
                 }
             }
-        }
-    }
-
-    /// Reports a service that is not declared.
-    pub fn require_service(
-        &self,
-        kind: ServiceKind,
-        name: &Spanned<String>,
-        source: &Source,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) {
-        if !self.services.contains_key(&(kind, name.value.clone())) {
-            let names = self
-                .services
-                .keys()
-                .filter(|(k, _)| *k == kind)
-                .map(|(_, name)| name.as_str());
-            diagnostics.push(undeclared(kind.as_str(), name, names, source));
         }
     }
 
@@ -329,15 +307,11 @@ impl Decls {
             let templates = decl.value.templates().into_iter();
             all.extend(templates.map(|t| (&decl.source, t)));
         }
-        for decl in self.clusters.values() {
-            all.extend(
-                decl.value
-                    .templates()
-                    .into_iter()
-                    .map(|t| (&decl.source, t)),
-            );
+        for decl in self.forges.values() {
+            let templates = decl.value.templates().into_iter();
+            all.extend(templates.map(|t| (&decl.source, t)));
         }
-        for decl in self.services.values() {
+        for decl in self.clusters.values() {
             all.extend(
                 decl.value
                     .templates()
@@ -461,18 +435,7 @@ fn put<T>(
     value: T,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    put_key(map, name.value.clone(), name, node, value, diagnostics);
-}
-
-fn put_key<K: Ord, T>(
-    map: &mut BTreeMap<K, Decl<T>>,
-    key: K,
-    name: &Spanned<String>,
-    node: &Node,
-    value: T,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    if let Some(first) = map.get(&key) {
+    if let Some(first) = map.get(&name.value) {
         diagnostics.push(duplicate(
             &node.name.value,
             name,
@@ -483,7 +446,7 @@ fn put_key<K: Ord, T>(
         return;
     }
     map.insert(
-        key,
+        name.value.clone(),
         Decl {
             name: name.clone(),
             source: node.source.clone(),

@@ -457,6 +457,7 @@ impl Plan {
             back: self.origin.back().cloned().unwrap_or_default(),
             registry: readers.registry.clone(),
             cloud: readers.cloud.clone(),
+            forge: readers.forge.clone(),
             workspace: readers.workspace.clone(),
             offline,
             ended: Default::default(),

@@ -11,6 +11,7 @@ pub mod doorbell;
 pub mod engine;
 pub mod engines;
 pub mod files;
+pub mod forge;
 pub mod gitops;
 pub mod notifier;
 pub mod process;
@@ -108,6 +109,8 @@ pub struct Readers {
     pub registry: Arc<dyn registry::RegistryReader>,
     /// Manifest repositories.
     pub vcs: Arc<dyn vcs::VcsReader>,
+    /// Forges, where pull requests live.
+    pub forge: Arc<dyn forge::ForgeReader>,
     /// Accounts of a cloud.
     pub cloud: Arc<dyn cloud::CloudReader>,
     /// Sources of secrets.
@@ -139,6 +142,8 @@ pub struct World {
     pub registry: Arc<dyn registry::Registry>,
     /// Manifest repositories.
     pub vcs: Arc<dyn vcs::Vcs>,
+    /// Forges, where pull requests live.
+    pub forge: Arc<dyn forge::Forge>,
     /// Processes on this host.
     pub host: Arc<dyn process::Host>,
     /// Chat and web hooks.

@@ -13,6 +13,7 @@ use crate::event::{EffectState, Outcome};
 use crate::ports::cloud::CloudError;
 use crate::ports::cluster::ClusterError;
 use crate::ports::engine::EngineError;
+use crate::ports::forge::ForgeError;
 use crate::ports::notifier::NotifyError;
 use crate::ports::process::ProcessError;
 use crate::ports::registry::RegistryError;
@@ -213,6 +214,25 @@ impl From<VcsError> for Failure {
             VcsError::Broken { .. } => Self::errored(chain(&error)),
             VcsError::Denied { .. } => Self::failed(format!(
                 "{}; check the repository's `token` or `ssh-key`",
+                chain(&error)
+            )),
+            _ => Self::failed(chain(&error)),
+        }
+    }
+}
+
+impl From<ForgeError> for Failure {
+    fn from(error: ForgeError) -> Self {
+        match &error {
+            ForgeError::Broken { .. } | ForgeError::Throttled { .. } => {
+                Self::errored(chain(&error))
+            }
+            ForgeError::Denied { .. } => Self::failed(format!(
+                "{}; check the forge's `token` or `app` and what it is allowed to do",
+                chain(&error)
+            )),
+            ForgeError::NotFound { .. } => Self::failed(format!(
+                "{}; check the repository's address, and that the forge's `token` or `app` has access to it",
                 chain(&error)
             )),
             _ => Self::failed(chain(&error)),

@@ -13,6 +13,7 @@ pub mod context;
 pub mod deploy;
 mod found;
 pub mod grant;
+mod hosted;
 pub mod leftovers;
 pub mod notify;
 pub mod push;
@@ -177,6 +178,11 @@ pub trait Stage: std::fmt::Debug + Send + Sync {
     /// Names of outputs it has beside those of its kind.
     fn outputs(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Why an output of its kind is not there, as it is written.
+    fn withholds(&self, _output: &str) -> Option<&'static str> {
+        None
     }
 
     /// AWS accounts it works in, beside those of its images' registries.

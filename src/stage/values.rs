@@ -9,6 +9,7 @@ use crate::decl::{Decls, Image, ImageTag, Repo};
 use crate::event::{Chosen, Outcome, Upstream};
 use crate::lang::{GitField, ImageField, Part, Reference, RunField, Template};
 use crate::ports::cloud::CloudReader;
+use crate::ports::forge::ForgeReader;
 use crate::ports::registry::{RegistryReader, Target};
 use crate::ports::vcs::{Access, Remote};
 use crate::ports::workspace::WorkspaceReader;
@@ -140,6 +141,8 @@ pub struct Values {
     pub registry: Arc<dyn RegistryReader>,
     /// For the addresses of registries of accounts.
     pub cloud: Arc<dyn CloudReader>,
+    /// For repositories that are written to as whoever we are on their forge.
+    pub forge: Arc<dyn ForgeReader>,
     /// For image names kept in files.
     pub workspace: Arc<dyn WorkspaceReader>,
     /// Ask no registry.
@@ -470,7 +473,7 @@ impl Values {
                 token: self.text(token).await?.into_secret(),
             },
             None if key.is_some() || known_hosts.is_some() => Access::Ssh { key, known_hosts },
-            None => Access::Anonymous,
+            None => self.forge_access(repo, &url).await?,
         };
         Ok(Remote {
             url,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::call::Call;
 use crate::base::Digest;
 use crate::ports::engine::EngineError;
+use crate::ports::forge::ForgeError;
 use crate::ports::notifier::NotifyError;
 use crate::ports::process::ProcessError;
 use crate::ports::registry::RegistryError;
@@ -52,6 +53,18 @@ pub const CALLS: &[&str] = &[
     "vcs.contains",
     "vcs.commit",
     "vcs.push",
+    "forge.find",
+    "forge.open",
+    "forge.pull-request",
+    "forge.checks",
+    "forge.has-comment",
+    "forge.create",
+    "forge.update",
+    "forge.label",
+    "forge.ask",
+    "forge.auto-merge",
+    "forge.comment",
+    "forge.close",
     "workspace.commit",
     "workspace.is-dirty",
     "workspace.changed",
@@ -356,6 +369,46 @@ impl PortError for VcsError {
     fn broken(call: &Call, message: String) -> Self {
         Self::Broken {
             url: call.url(),
+            message,
+        }
+    }
+}
+
+impl PortError for ForgeError {
+    fn of(failure: &Failure, call: &Call) -> Option<Self> {
+        let (forge, what) = ("simulated forge".to_owned(), call.to_string());
+        let message = SCRIPTED.to_owned();
+        Some(match failure {
+            Failure::Broken => Self::broken(call, message),
+            Failure::Denied => Self::Denied {
+                forge,
+                what,
+                message,
+            },
+            Failure::NotFound => Self::NotFound {
+                forge,
+                what,
+                message,
+            },
+            Failure::Refused => Self::Refused {
+                forge,
+                what,
+                message,
+            },
+            Failure::Throttled(after) => Self::Throttled {
+                forge,
+                what,
+                message,
+                after: *after,
+            },
+            _ => return None,
+        })
+    }
+
+    fn broken(call: &Call, message: String) -> Self {
+        Self::Broken {
+            forge: "simulated forge".to_owned(),
+            what: call.to_string(),
             message,
         }
     }

@@ -112,6 +112,10 @@ pub enum Rule {
     IdleChange,
     /// A commit that changes nothing.
     EmptyCommit,
+    /// A pull request opened twice, without a branch or without a change.
+    BadPullRequest,
+    /// A change of a pull request that changes nothing, or is made twice.
+    SamePullRequest,
     /// A commit without a message or an identity.
     BadCommit,
     /// A path in a commit that git would not take, or that leaves its directory.

@@ -34,6 +34,7 @@ mod dockerfile;
 mod engine;
 mod fault;
 mod follow;
+mod forge;
 mod gitops;
 mod host;
 mod image;
@@ -128,6 +129,7 @@ impl SimWorld {
                 engines: life.clone(),
                 registry: life.clone(),
                 vcs: life.clone(),
+                forge: life.clone(),
                 cloud: life.clone(),
                 secrets: life.clone(),
                 services: life.clone(),
@@ -141,6 +143,7 @@ impl SimWorld {
             engines: life.clone(),
             registry: life.clone(),
             vcs: life.clone(),
+            forge: life.clone(),
             host: life.clone(),
             notifier: life.clone(),
             services: life.clone(),

@@ -70,6 +70,22 @@ impl Remotes {
         Some(name)
     }
 
+    /// Merges a branch into another as a forge does; the commit.
+    pub(super) fn merge(&mut self, url: &str, head: &str, base: &str) -> Option<String> {
+        let theirs = self.objects.get(&self.tip(url, head)?)?;
+        let origin = theirs
+            .parent
+            .as_ref()
+            .and_then(|name| self.objects.get(name));
+        let changed = theirs.files.iter().filter(|(path, bytes)| {
+            origin.and_then(|origin| origin.files.get(*path)) != Some(*bytes)
+        });
+        let changes: Files = changed
+            .map(|(path, bytes)| (path.clone(), bytes.clone()))
+            .collect();
+        self.foreign(url, base, changes)
+    }
+
     pub(super) fn tip(&self, url: &str, branch: &str) -> Option<String> {
         self.remotes.get(url)?.branches.get(branch).cloned()
     }

@@ -10,6 +10,7 @@ use super::cluster::Objects;
 use super::container::Container;
 use super::disk::{Disk, Files};
 use super::fault::{Fault, FaultRule, matches};
+use super::forge::PullRequests;
 use super::gitops::Apps;
 use super::image::{Image, Repository};
 use super::ledger::{Effect, Rule, Violation};
@@ -72,6 +73,7 @@ pub(super) struct State {
     pub(super) cloud: Cloud,
     pub(super) apps: Apps,
     pub(super) objects: Objects,
+    pub(super) pulls: PullRequests,
 
     /// Commands on their way.
     pub(super) plays: BTreeMap<u64, Play>,

@@ -136,6 +136,19 @@ fn output_exists(
     let fixed = entry.kind.outputs.iter().map(|(name, _)| *name);
     let own = entry.body.outputs();
     let names: Vec<&str> = fixed.chain(own.iter().map(String::as_str)).collect();
+    if let Some(why) = entry.body.withholds(output) {
+        diagnostics.push(
+            Diagnostic::error(
+                "PW0047",
+                format!("`{stage}.{output}` is not known when {stage} ends: {why}"),
+                source,
+                reference.span,
+            )
+            .label(&entry.source, entry.span, "the stage is here")
+            .help("let its pull request `wait merged`"),
+        );
+        return;
+    }
     if !names.contains(&output) {
         diagnostics.push(
             Diagnostic::error(

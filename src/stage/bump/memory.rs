@@ -13,6 +13,23 @@ const WROTE: &str = "bump-wrote";
 /// Facts about values that a rollback took away from a place.
 const HELD: &str = "bump-held";
 
+/// Facts about where we left a branch of ours.
+const BRANCH: &str = "bump-branch";
+
+/// The commit at which we left a branch of a pull request.
+pub(super) fn left_at(
+    store: &dyn StoreReader,
+    branch: &Remote,
+) -> Result<Option<String>, StoreError> {
+    read(store, BRANCH, &format!("{}#{}", branch.url, branch.branch))
+}
+
+/// Notes where we left a branch of a pull request.
+pub(super) fn leave_at(store: &dyn Store, branch: &Remote, commit: &str) -> Result<(), StoreError> {
+    let key = format!("{}#{}", branch.url, branch.branch);
+    set(store, fact(BRANCH, key, &commit).into_iter().collect())
+}
+
 /// What a bump wrote last at a place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wrote {

@@ -6,6 +6,10 @@ mod commit;
 mod edits;
 mod guard;
 mod memory;
+mod pull_look;
+mod pull_request;
+mod pull_text;
+mod pull_wait;
 mod spec;
 mod undo;
 mod write;
@@ -18,6 +22,7 @@ pub use spec::KIND;
 
 use commit::Person;
 use edits::{Edit, Edits, apply, paths, short_commit};
+use pull_request::PullSpec;
 use spec::{EditSpec, File};
 use undo::Undo;
 use write::{Job, pushed};
@@ -27,7 +32,7 @@ use super::{
     Verdict, Want,
 };
 use crate::base::{Diagnostic, Source, Spanned, StageId};
-use crate::decl::{self, Repo};
+use crate::decl::{self, ForgeDecl, Repo};
 use crate::event::EffectState;
 use crate::lang::Template;
 use crate::ports::Readers;
@@ -44,10 +49,9 @@ struct Bump {
     co_authors: Vec<Person>,
     sign_off: bool,
     allow_downgrade: bool,
-    /// Fields whose back end is not part of this version.
-    later: Vec<&'static str>,
-    /// Templates of those fields, so that they are checked all the same.
-    later_templates: Vec<Template>,
+    pull: Option<PullSpec>,
+    /// The forge that its repository names.
+    forge: Option<ForgeDecl>,
 }
 
 impl Bump {
@@ -84,14 +88,6 @@ impl Bump {
             undo,
         };
         Ok((job, left_out))
-    }
-
-    fn unsupported(&self) -> Option<Failure> {
-        self.later.first().map(|field| {
-            Failure::errored(format!(
-                "`{field}` of a bump is not part of this version yet; only `file … {{ set … }}` with a commit to the branch is"
-            ))
-        })
     }
 }
 
@@ -130,8 +126,9 @@ impl Stage for Bump {
             .chain(required)
             .chain(&self.message)
             .chain(authors)
-            .chain(&self.later_templates)
             .chain(repo)
+            .chain(self.pull.iter().flat_map(PullSpec::templates))
+            .chain(self.forge.iter().flat_map(ForgeDecl::templates))
             .collect()
     }
 
@@ -151,9 +148,18 @@ impl Stage for Bump {
             &self.source,
             diagnostics,
         );
+        if let Some(pull) = &self.pull {
+            self.check_pull(pull, cx, diagnostics);
+        }
         for file in &self.files {
             file.check(cx, &self.source, diagnostics);
         }
+    }
+
+    fn withholds(&self, output: &str) -> Option<&'static str> {
+        let merged = self.pull.as_ref().is_none_or(PullSpec::is_merged);
+        (output == "commit" && !merged)
+            .then_some("its pull request is not waited for until it is merged")
     }
 
     fn undo(&self, effects: &[EffectState], ended_well: bool) -> Option<String> {
@@ -165,9 +171,6 @@ impl Stage for Bump {
     }
 
     async fn forecast(&self, cx: &PlanContext<'_>) -> Forecast {
-        if let Some(failure) = self.unsupported() {
-            return Forecast::new(Verdict::Fail, failure.message);
-        }
         // Asked first because it tells what is not known yet from what is wrong.
         if !cx.values.back.contains_key(cx.stage)
             && let Err(missing) = self.edits(cx.values).await
@@ -177,27 +180,35 @@ impl Stage for Bump {
         if cx.offline {
             return Forecast::new(Verdict::Unknown, "the repository is not read offline");
         }
-        match self.foresee(cx).await {
+        let foreseen = match &self.pull {
+            Some(pull) => self.foresee_pull(cx, pull).await,
+            None => self.foresee(cx).await,
+        };
+        match foreseen {
             Ok(forecast) => forecast,
             Err(failure) => Forecast::new(Verdict::Fail, failure.message),
         }
     }
 
     async fn run(&self, cx: &StageContext<'_>) -> Result<Done, Failure> {
-        if let Some(failure) = self.unsupported() {
-            return Err(failure);
-        }
         let (job, left_out) = self.job(cx.values, cx.stage).await?;
         let remote = self.remote(cx.values).await?;
         for line in &left_out {
             cx.say(line);
         }
-        let mut done = self.write(cx, &remote, &job).await?;
+        let mut done = match &self.pull {
+            Some(pull) => self.propose(cx, pull, &job).await?,
+            None => self.write(cx, &remote, &job).await?,
+        };
         done.warnings.extend(left_out);
         Ok(done)
     }
 
     async fn examine(&self, cx: &StageContext<'_>) -> Result<Option<Done>, Failure> {
+        if self.pull.is_some() {
+            // It looks first at what is there, so running it again is right.
+            return Ok(None);
+        }
         let Some(effect) = cx.intended(KEY) else {
             return Ok(None);
         };

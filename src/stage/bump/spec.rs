@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::Bump;
+use super::pull_request::{PULL_REQUEST, PullSpec};
 use crate::base::Spanned;
+use crate::decl::ForgeDecl;
 use crate::formats::manifest::Format;
 use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
 use crate::lang::{Node, Template};
@@ -129,36 +131,6 @@ const KUSTOMIZE: NodeSpec = NodeSpec {
     many: true,
     children: &[&IMAGE_ENTRY],
     ..NodeSpec::new("kustomize", "A kustomization whose `images:` follow.")
-};
-const LABEL: NodeSpec = NodeSpec {
-    args: Args::some(Type::Text, "label"),
-    ..NodeSpec::new("label", "Labels of the pull request.")
-};
-const REVIEWER: NodeSpec = NodeSpec {
-    args: Args::some(Type::Text, "reviewer"),
-    ..NodeSpec::new("reviewer", "Reviewers to ask.")
-};
-const WAIT: NodeSpec = NodeSpec::field(
-    "wait",
-    Type::OneOf(&["merged", "checks"]),
-    "Wait until it is merged, or its checks passed.",
-);
-const TITLE: NodeSpec = NodeSpec::field(
-    "title",
-    Type::Text,
-    "Title; the first line of the commit message if absent.",
-);
-const AUTO_MERGE: NodeSpec = NodeSpec::new(
-    "auto-merge",
-    "Have the forge merge it once its checks pass.",
-);
-const PULL_REQUEST: NodeSpec = NodeSpec {
-    args: Args::one(Type::Text, "branch"),
-    children: &[&TITLE, &LABEL, &REVIEWER, &AUTO_MERGE, &WAIT],
-    ..NodeSpec::new(
-        "pull-request",
-        "Commit to a branch of this name and open or update a pull request.",
-    )
 };
 const ALLOW_DOWNGRADE: NodeSpec = NodeSpec::new(
     "allow-downgrade",
@@ -371,21 +343,6 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
             ))
         })
         .collect();
-    let later: Vec<&'static str> = ["pull-request"]
-        .into_iter()
-        .filter(|name| node.flag(name))
-        .collect();
-    let later_templates = ["pull-request"]
-        .into_iter()
-        .flat_map(|name| node.children_named(name))
-        .flat_map(|child| {
-            child
-                .args
-                .iter()
-                .chain(child.children.iter().flat_map(|grand| &grand.args))
-        })
-        .map(|value| cx.template(value))
-        .collect();
     if files.iter().all(|file| file.edits.is_empty()) {
         cx.error(
             "PW0017",
@@ -400,14 +357,22 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
             .repos
             .get(&repo.value)
             .map(|decl| decl.value.clone()),
-        repo,
         source: node.source.clone(),
         files,
         message: cx.child_template(node, "commit"),
         co_authors,
         sign_off: commit.is_some_and(|commit| commit.flag("sign-off")),
         allow_downgrade: node.flag("allow-downgrade"),
-        later,
-        later_templates,
+        pull: node
+            .child("pull-request")
+            .and_then(|pull| PullSpec::lower(cx, pull)),
+        forge: declared_forge(cx, &repo.value),
+        repo,
     })
+}
+
+/// The forge of a repository.
+fn declared_forge(cx: &Lowering<'_>, repo: &str) -> Option<ForgeDecl> {
+    let name = cx.decls.repos.get(repo)?.value.forge.as_ref()?;
+    Some(cx.decls.forges.get(&name.value)?.value.clone())
 }

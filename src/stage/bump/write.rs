@@ -13,7 +13,7 @@ use crate::stage::push::backoff;
 use crate::stage::{Done, Failure, StageContext};
 
 /// How often somebody else may be faster before we give up.
-const RACES: u32 = 10;
+pub(super) const RACES: u32 = 10;
 
 pub(super) fn pushed(remote: &Remote, commit: &str) -> Done {
     Done::succeeded(format!(
@@ -35,7 +35,7 @@ pub(super) struct Job {
 
 impl Job {
     /// What is recorded before and after the push.
-    fn detail(
+    pub(super) fn detail(
         &self,
         remote: &Remote,
         commit: &str,
@@ -155,7 +155,7 @@ impl Bump {
     }
 
     /// Waits before the next try, or gives up.
-    async fn again(
+    pub(super) async fn again(
         &self,
         cx: &StageContext<'_>,
         tries: u32,
@@ -174,7 +174,11 @@ impl Bump {
         }
     }
 
-    async fn wait(&self, cx: &StageContext<'_>, time: std::time::Duration) -> Result<(), Failure> {
+    pub(super) async fn wait(
+        &self,
+        cx: &StageContext<'_>,
+        time: std::time::Duration,
+    ) -> Result<(), Failure> {
         tokio::select! {
             () = tokio::time::sleep(time) => Ok(()),
             () = cx.cancel.cancelled() => Err(Failure::cancelled("cancelled: nothing was pushed")),
