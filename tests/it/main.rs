@@ -8,6 +8,7 @@
 mod advisories;
 mod argocd;
 mod article_one;
+mod article_three;
 mod aws;
 mod bump_formats;
 mod cli;
@@ -18,6 +19,7 @@ mod engine;
 mod engine_restart;
 mod examples;
 mod faults;
+mod forge;
 mod fresh;
 mod git;
 mod http;

@@ -87,7 +87,7 @@ impl Bump {
         let mut places: Vec<String> = job
             .edits
             .iter()
-            .map(|edit| format!("{}\n{}", edit.file, edit.path))
+            .map(|edit| format!("{}\n{}", edit.files.join(" "), edit.edit.place()))
             .collect();
         places.sort();
         // Another pipeline that changes other places does not supersede this one.

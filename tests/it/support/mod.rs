@@ -4,6 +4,7 @@ pub mod delivery;
 pub mod docker;
 pub mod fake_argocd;
 pub mod fake_ecs;
+pub mod fake_forge;
 pub mod fake_kubernetes;
 pub mod faulty;
 pub mod files;
