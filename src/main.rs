@@ -180,7 +180,8 @@ impl Worlds for Host {
                 vcs: vcs.clone(),
                 services: services.clone(),
                 secrets: Arc::new(AwsSecrets::new(clouds.clone())),
-                cloud: Arc::new(clouds),
+                buckets: Arc::new(clouds.clone()),
+                cloud: Arc::new(clouds.clone()),
                 late,
                 store: store.clone(),
             },
@@ -193,6 +194,7 @@ impl Worlds for Host {
             notifier: Arc::new(WebHook::new(http)),
             scanner: Arc::new(scanners(Docker::clone(&engine), state)),
             services,
+            buckets: Arc::new(clouds),
             store,
         })
     }

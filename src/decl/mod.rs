@@ -4,6 +4,7 @@
 //! level of any file or inside one pipeline.
 
 mod aws;
+mod bucket;
 mod channel;
 mod engine;
 mod image;
@@ -15,6 +16,7 @@ mod service;
 use std::collections::BTreeMap;
 
 pub use aws::{AwsDecl, WebIdentitySource};
+pub use bucket::Bucket;
 pub use channel::{Channel, Slack, Webhook};
 pub use engine::EngineAddress;
 pub use image::{Image, ImageTag};
@@ -57,6 +59,8 @@ pub struct Decls {
     pub engines: BTreeMap<String, Decl<EngineAddress>>,
     /// `aws`.
     pub aws: BTreeMap<String, Decl<AwsDecl>>,
+    /// `bucket`.
+    pub buckets: BTreeMap<String, Decl<Bucket>>,
     /// `forge`, `argocd` and `kubernetes`, by kind and name.
     pub services: BTreeMap<(ServiceKind, String), Decl<Service>>,
 }
@@ -66,6 +70,7 @@ pub const SPECS: &[&NodeSpec] = &[
     &secret::VAR,
     &secret::SECRET,
     &aws::AWS,
+    &bucket::BUCKET,
     &registry::REGISTRY,
     &image::IMAGE,
     &repo::REPO,
@@ -131,6 +136,13 @@ impl Decls {
                 name,
                 node,
                 AwsDecl::lower(cx, broken, diagnostics),
+                diagnostics,
+            ),
+            "bucket" => put(
+                &mut self.buckets,
+                name,
+                node,
+                Bucket::lower(cx, broken, diagnostics),
                 diagnostics,
             ),
             "registry" => put(
@@ -201,6 +213,10 @@ impl Decls {
             if let Some(aws) = &registry.value.aws {
                 require(&self.aws, "aws", aws, &registry.source, diagnostics);
             }
+        }
+        for bucket in self.buckets.values() {
+            let aws = &bucket.value.aws;
+            require(&self.aws, "aws", aws, &bucket.source, diagnostics);
         }
         for secret in self.secrets.values() {
             if let Some(aws) = &secret.value.aws {
@@ -278,6 +294,10 @@ impl Decls {
                     .into_iter()
                     .map(|t| (&decl.source, t)),
             );
+        }
+        for decl in self.buckets.values() {
+            let templates = decl.value.templates().into_iter();
+            all.extend(templates.map(|template| (&decl.source, template)));
         }
         for decl in self.images.values() {
             all.extend(

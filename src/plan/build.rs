@@ -418,6 +418,10 @@ impl Plan {
             secrets,
             decls: self.decls.clone(),
             upstream: self.origin.upstream.clone(),
+            pull_request: match self.origin.cause {
+                Cause::PullRequest { number, .. } => Some(number),
+                _ => None,
+            },
             dirty: self.origin.dirty,
             stages: Arc::new(self.index()),
             back: self.origin.back().cloned().unwrap_or_default(),

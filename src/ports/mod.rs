@@ -4,6 +4,8 @@
 //! anything; a run gets the whole [`World`].
 
 pub mod advisories;
+pub mod archive;
+pub mod bucket;
 pub mod clock;
 pub mod cloud;
 pub mod engine;
@@ -107,6 +109,8 @@ pub struct Readers {
     pub vcs: Arc<dyn vcs::VcsReader>,
     /// Accounts of a cloud.
     pub cloud: Arc<dyn cloud::CloudReader>,
+    /// Buckets of those accounts.
+    pub buckets: Arc<dyn bucket::BucketReader>,
     /// Sources of secrets.
     pub secrets: Arc<dyn secrets::SecretReader>,
     /// Services that keep tasks running in a cloud.
@@ -140,6 +144,8 @@ pub struct World {
     pub scanner: Arc<dyn scanner::Scanner>,
     /// Services that keep tasks running in a cloud.
     pub services: Arc<dyn services::Services>,
+    /// Buckets of accounts of a cloud.
+    pub buckets: Arc<dyn bucket::Buckets>,
     /// The journal's storage.
     pub store: Arc<dyn store::Store>,
 }

@@ -2,9 +2,11 @@
 //! repositories that hold manifests ([`GitRemotes`]).
 //!
 //! Runs no `git` program and no hook. Below the state directory it owns `trees/` (commits laid out,
-//! read only), `work/` (scratch copies), `artifacts/`, `cache/` and `mirrors/`.
+//! read only), `work/` (scratch copies), `artifacts/`, `cache/`, `arrivals/` (archives on
+//! their way) and `mirrors/`.
 
 mod address;
+mod archive;
 mod artifacts;
 mod copy;
 mod facts;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::bucket::Stored;
 use super::call::Call;
 use super::container::Container;
 use super::disk::{Disk, Files};
@@ -68,6 +69,7 @@ pub(super) struct State {
 
     pub(super) remotes: Remotes,
     pub(super) cloud: Cloud,
+    pub(super) buckets: Stored,
 
     /// Commands on their way.
     pub(super) plays: BTreeMap<u64, Play>,
