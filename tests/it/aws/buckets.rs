@@ -43,7 +43,8 @@ async fn store(endpoint: &str, dir: &Path, at: &str, bytes: &[u8]) -> Result<(),
     let clouds = clouds(&LateSecrets::default());
     let (account, cancel) = (account(endpoint, dir), CancellationToken::new());
     let notes = notes(bytes);
-    let stored = clouds.store(&account, &place(at), &file, &notes, &Silent, &cancel);
+    let place = place(at);
+    let stored = clouds.store(&account, &place, &file, &notes, &Silent, &cancel);
     stored.await
 }
 
@@ -230,7 +231,7 @@ impl Project {
         ];
         let env = [
             ("AWS_ACCESS_KEY_ID", "AKIATEST"),
-            ("AWS_SECRET_ACCESS_KEY", "nothing"),
+            ("AWS_SECRET_ACCESS_KEY", "test-access-key"),
             ("AWS_EC2_METADATA_DISABLED", "true"),
             ("TOKEN", "t0p-s3cr3t-value"),
         ];
@@ -245,7 +246,7 @@ impl Project {
     fn on(&self, machine: &str, args: &[&str]) -> Ended {
         let state = self.program.outside().join(machine);
         let state = state.to_str().expect("a path in UTF-8");
-        let args = [&["--state-dir", state], args].concat();
+        let args = [&["--state", state], args].concat();
         self.program.run_with(&self.env, &args)
     }
 
