@@ -193,7 +193,8 @@ impl Worlds for Host {
                 gitops: gitops.clone(),
                 clusters: clusters.clone(),
                 secrets: Arc::new(AwsSecrets::new(clouds.clone())),
-                cloud: Arc::new(clouds),
+                buckets: Arc::new(clouds.clone()),
+                cloud: Arc::new(clouds.clone()),
                 late,
                 store: store.clone(),
             },
@@ -209,6 +210,7 @@ impl Worlds for Host {
             services,
             gitops,
             clusters,
+            buckets: Arc::new(clouds),
             store,
         })
     }

@@ -5,6 +5,7 @@
 
 mod argocd;
 mod aws;
+mod bucket;
 mod channel;
 mod engine;
 mod forge;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 
 pub use argocd::ArgocdDecl;
 pub use aws::{AwsDecl, WebIdentitySource};
+pub use bucket::Bucket;
 pub use channel::{Channel, Slack, Webhook};
 pub use engine::EngineAddress;
 pub use forge::{ForgeDecl, ForgeKind, ForgeLogin};
@@ -67,6 +69,8 @@ pub struct Decls {
     pub clusters: BTreeMap<String, Decl<KubernetesDecl>>,
     /// `forge`.
     pub forges: BTreeMap<String, Decl<ForgeDecl>>,
+    /// `bucket`.
+    pub buckets: BTreeMap<String, Decl<Bucket>>,
 }
 
 /// The nodes that declare something.
@@ -74,6 +78,7 @@ pub const SPECS: &[&NodeSpec] = &[
     &secret::VAR,
     &secret::SECRET,
     &aws::AWS,
+    &bucket::BUCKET,
     &registry::REGISTRY,
     &image::IMAGE,
     &repo::REPO,
@@ -148,6 +153,13 @@ impl Decls {
                 ArgocdDecl::lower(cx, broken, diagnostics),
                 diagnostics,
             ),
+            "bucket" => put(
+                &mut self.buckets,
+                name,
+                node,
+                Bucket::lower(cx, broken, diagnostics),
+                diagnostics,
+            ),
             "registry" => put(
                 &mut self.registries,
                 name,
@@ -220,6 +232,10 @@ impl Decls {
                 require(&self.aws, "aws", aws, &registry.source, diagnostics);
             }
         }
+        for bucket in self.buckets.values() {
+            let aws = &bucket.value.aws;
+            require(&self.aws, "aws", aws, &bucket.source, diagnostics);
+        }
         for secret in self.secrets.values() {
             if let Some(aws) = &secret.value.aws {
                 require(&self.aws, "aws", aws, &secret.source, diagnostics);
@@ -278,6 +294,10 @@ impl Decls {
                     .into_iter()
                     .map(|t| (&decl.source, t)),
             );
+        }
+        for decl in self.buckets.values() {
+            let templates = decl.value.templates().into_iter();
+            all.extend(templates.map(|template| (&decl.source, template)));
         }
         for decl in self.images.values() {
             all.extend(

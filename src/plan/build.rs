@@ -452,6 +452,10 @@ impl Plan {
             decls: self.decls.clone(),
             watched: self.origin.watched.clone(),
             upstream: self.origin.upstream.clone(),
+            pull_request: match self.origin.cause {
+                Cause::PullRequest { number, .. } => Some(number),
+                _ => None,
+            },
             dirty: self.origin.dirty,
             stages: Arc::new(self.index()),
             back: self.origin.back().cloned().unwrap_or_default(),

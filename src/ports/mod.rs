@@ -4,6 +4,8 @@
 //! anything; a run gets the whole [`World`].
 
 pub mod advisories;
+pub mod archive;
+pub mod bucket;
 pub mod clock;
 pub mod cloud;
 pub mod cluster;
@@ -113,6 +115,8 @@ pub struct Readers {
     pub forge: Arc<dyn forge::ForgeReader>,
     /// Accounts of a cloud.
     pub cloud: Arc<dyn cloud::CloudReader>,
+    /// Buckets of those accounts.
+    pub buckets: Arc<dyn bucket::BucketReader>,
     /// Sources of secrets.
     pub secrets: Arc<dyn secrets::SecretReader>,
     /// Services that keep tasks running in a cloud.
@@ -156,6 +160,8 @@ pub struct World {
     pub gitops: Arc<dyn gitops::GitOps>,
     /// Clusters that keep workloads running.
     pub clusters: Arc<dyn cluster::Clusters>,
+    /// Buckets of accounts of a cloud.
+    pub buckets: Arc<dyn bucket::Buckets>,
     /// The journal's storage.
     pub store: Arc<dyn store::Store>,
 }

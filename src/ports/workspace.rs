@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use super::archive::Archives;
 use crate::base::Commit;
 
 /// What can go wrong with the source repository.
@@ -85,7 +86,7 @@ pub struct Scratch {
 
 /// Makes and removes working directories of stages.
 #[async_trait]
-pub trait Workspace: WorkspaceReader {
+pub trait Workspace: WorkspaceReader + Archives {
     /// A private, writable copy of `tree` for a stage of a run (an empty directory if `tree` is
     /// absent), replacing what an earlier attempt left.
     async fn scratch(

@@ -11,6 +11,7 @@ pub mod bump;
 pub mod common;
 pub mod context;
 pub mod deploy;
+pub mod depot;
 mod found;
 pub mod grant;
 mod hosted;
@@ -29,6 +30,7 @@ use async_trait::async_trait;
 
 pub use common::{Common, When};
 pub use context::{Done, Effects, Failure, Forecast, PlanContext, StageContext, Verdict};
+pub use depot::Depot;
 pub use leftovers::Leftovers;
 pub use values::{ImageFacts, Missing, Rung, Values};
 

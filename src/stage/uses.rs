@@ -60,6 +60,7 @@ impl Uses {
         scratch: &Scratch,
     ) -> Result<(), Failure> {
         for stage in &self.0 {
+            super::run::kept::fetch_files(&stage.value, cx).await?;
             cx.world
                 .workspace
                 .restore(cx.run.as_str(), &stage.value.file_name(), &scratch.path)

@@ -131,6 +131,8 @@ pub struct Values {
     pub watched: BTreeMap<String, Chosen>,
     /// The run it was chained from.
     pub upstream: Option<Upstream>,
+    /// The pull request it is for.
+    pub pull_request: Option<u64>,
     /// Whether the working tree is used instead of the commit.
     pub dirty: bool,
     /// Stages of the pipeline.

@@ -353,7 +353,7 @@ fn form(call: &Call<'_>) -> String {
     form
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {
         match byte {

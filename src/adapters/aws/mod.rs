@@ -2,8 +2,9 @@
 //! by all stages of the process. `check` and `--version` never come here.
 //!
 //! Typed clients of the SDK serve ECR and STS; everything else goes through `call`, which sends
-//! JSON as it is, and `s3`.
+//! JSON as it is, and `s3` with `bucket`.
 
+mod bucket;
 mod call;
 mod connector;
 mod credentials;
@@ -72,6 +73,8 @@ pub(super) struct Aws {
     /// How far the services' clock is ahead of ours, in seconds.
     skew: AtomicI64,
     tokens: Tokens,
+    /// Where buckets are, if not in the account's region.
+    regions: Mutex<HashMap<String, String>>,
     /// How often in all the SDK tries again: as often as `backoff` lets each call. Its own measure
     /// is shared by the whole process, where one account's trouble would cost another its tries.
     tries: RetryPartition,
@@ -119,6 +122,7 @@ impl Clouds {
             session: Default::default(),
             skew: AtomicI64::new(0),
             tokens: Tokens::default(),
+            regions: Mutex::default(),
             tries: RetryPartition::custom(account.name.clone())
                 .token_bucket(TokenBucket::unlimited())
                 .build(),

@@ -1,19 +1,22 @@
-//! Objects of S3, and of everything that speaks like it: one read, whole, of a bounded size.
+//! What is asked of S3, and of everything that speaks like it: one question, one bounded answer.
+//! [`super::bucket`] makes transfers of them.
 //!
 //! A bucket of AWS is part of the host where its name can be; of any other endpoint it is the
 //! beginning of the path, which every server understands.
 
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::UriPathNormalizationMode;
 use aws_sigv4::http_request::{PayloadChecksumKind, PercentEncodingMode, SigningSettings};
-use reqwest::header::HeaderMap;
+use bytes::Bytes;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Request, Url};
 
 use super::Aws;
-use super::call::{Attempt, Miss, Service, suffix};
+use super::call::{Attempt, Miss, Service, escaped, suffix};
 use super::denied::{Problem, Said};
 use super::sign::{Signer, sign};
 use super::xml::element;
@@ -27,15 +30,81 @@ const S3: Service = Service {
     target: "",
     json: "",
 };
-const ACTION: &str = "s3:GetObject";
 /// Largest error that is read, in bytes.
 const ERROR: u64 = 64 << 10;
+/// Slowest transfer that is waited for, in bytes per second.
+const SLOWEST: u64 = 16 << 10;
 
-/// One read of an object in a region.
-struct Get<'a> {
-    place: &'a ObjectPlace,
+/// A question to a bucket.
+#[derive(Clone, Debug)]
+pub(super) struct Ask<'a> {
+    /// What has to be allowed: `s3:GetObject`.
+    pub(super) action: &'static str,
+    pub(super) method: Method,
+    /// On what; its key is empty for the bucket itself.
+    pub(super) place: &'a ObjectPlace,
+    pub(super) query: Vec<(&'static str, String)>,
+    pub(super) headers: Vec<(HeaderName, String)>,
+    pub(super) body: Bytes,
+    /// Most bytes of an answer.
+    pub(super) limit: u64,
+}
+
+impl<'a> Ask<'a> {
+    /// A read.
+    pub(super) fn get(place: &'a ObjectPlace, limit: u64) -> Self {
+        Self::new("s3:GetObject", Method::GET, place, limit)
+    }
+
+    /// Something without parameters and body.
+    pub(super) fn new(
+        action: &'static str,
+        method: Method,
+        place: &'a ObjectPlace,
+        limit: u64,
+    ) -> Self {
+        Self {
+            action,
+            method,
+            place,
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+            limit,
+        }
+    }
+
+    /// Adds a parameter.
+    pub(super) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    /// Adds a header, which is signed along.
+    pub(super) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// What a bucket answers.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Answer {
+    /// The text of a header.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// A question in a region.
+struct Asked<'a> {
+    ask: &'a Ask<'a>,
     region: &'a str,
-    limit: u64,
     /// The region the bucket is in, if the service says that it is another one.
     elsewhere: OnceLock<String>,
 }
@@ -47,41 +116,63 @@ impl Aws {
         place: &ObjectPlace,
         limit: u64,
     ) -> Result<Option<Vec<u8>>, CloudError> {
-        let mut region = self.region(None).await?;
+        match self.s3(&Ask::get(place, limit)).await? {
+            Ok(answer) => Ok(Some(answer.body.to_vec())),
+            Err(no) if no.problem.is("NoSuchKey") => Ok(None),
+            Err(no) => Err(self.unread(place, &no).await),
+        }
+    }
+
+    /// Asks a bucket where it is. What it says no with is left to the caller.
+    pub(super) async fn s3(&self, ask: &Ask<'_>) -> Result<Result<Answer, No>, CloudError> {
+        let bucket = &ask.place.bucket;
+        let known = self.known_region(bucket);
+        let mut region = match known {
+            Some(region) => region,
+            None => self.region(None).await?,
+        };
         let mut moved = false;
         loop {
-            let get = Get {
-                place,
+            let asked = Asked {
+                ask,
                 region: &region,
-                limit,
                 elsewhere: OnceLock::new(),
             };
-            let problem = match self.persist(&get).await? {
-                Ok(bytes) => return Ok(Some(bytes)),
+            let problem = match self.persist(&asked).await? {
+                Ok(answer) => return Ok(Ok(answer)),
                 Err(problem) => problem,
             };
-            match get.elsewhere.into_inner() {
+            match asked.elsewhere.into_inner() {
                 // Its own region is asked once. Where that is the service says, and nobody has to.
                 Some(other) if !moved && other != region => {
                     moved = true;
+                    let regions = self.regions.lock();
+                    let mut regions = regions.unwrap_or_else(PoisonError::into_inner);
+                    regions.insert(bucket.clone(), other.clone());
                     region = other;
                 }
-                _ if problem.is("NoSuchKey") => return Ok(None),
-                elsewhere => return Err(self.unread(place, &problem, elsewhere).await),
+                elsewhere => return Ok(Err(No { problem, elsewhere })),
             }
         }
     }
 
-    /// The error of a read that brought nothing, with what helps.
-    async fn unread(
-        &self,
-        place: &ObjectPlace,
-        problem: &Problem,
-        elsewhere: Option<String>,
-    ) -> CloudError {
+    fn known_region(&self, bucket: &str) -> Option<String> {
+        let regions = self.regions.lock();
+        let regions = regions.unwrap_or_else(PoisonError::into_inner);
+        regions.get(bucket).cloned()
+    }
+
+    /// The error of a question that brought nothing, with what helps.
+    pub(super) async fn unread(&self, place: &ObjectPlace, no: &No) -> CloudError {
+        let No { problem, elsewhere } = no;
         if problem.is_denied() {
-            let hint = "; S3 says so too of an object that is not there, to whoever may not list its bucket \
-                        (s3:ListBucket)";
+            let hint = match problem.action.as_str() {
+                "s3:GetObject" => {
+                    "; S3 says so too of an object that is not there, to whoever may not list its bucket \
+                     (s3:ListBucket)"
+                }
+                _ => "",
+            };
             let we = self.caller().await.ok();
             return self.explain(problem, we.as_ref(), hint);
         }
@@ -96,44 +187,43 @@ impl Aws {
     }
 }
 
+/// Why a bucket gave no answer.
+#[derive(Clone, Debug)]
+pub(super) struct No {
+    pub(super) problem: Problem,
+    elsewhere: Option<String>,
+}
+
 #[async_trait]
-impl Attempt for Get<'_> {
-    type Answer = Vec<u8>;
+impl Attempt for Asked<'_> {
+    type Answer = Answer;
 
     async fn once(
         &self,
         aws: &Aws,
         credentials: &Credentials,
-    ) -> Result<Result<Vec<u8>, Miss>, CloudError> {
-        let resource = self.place.to_string();
-        let nothing = |why: String, again: bool| Miss::silent(ACTION, &resource, why, again);
+    ) -> Result<Result<Answer, Miss>, CloudError> {
+        let ask = self.ask;
+        let resource = ask.place.to_string();
+        let nothing = |why: String, again: bool| Miss::silent(ask.action, &resource, why, again);
         let endpoint = aws.endpoint(&S3, self.region).await?;
-        let url = match address(endpoint, self.region, self.place) {
-            Ok(url) => url,
+        let request = match self.request(endpoint, aws, credentials) {
+            Ok(request) => request,
             Err(why) => return Ok(Err(nothing(why, false))),
         };
-        let mut request = Request::new(Method::GET, url);
-        let signer = Signer {
-            credentials,
-            region: self.region,
-            service: S3.name,
-            time: aws.now(),
-            settings: settings(),
-        };
-        if let Err(why) = sign(&mut request, b"", signer) {
-            return Ok(Err(nothing(why, false)));
-        }
         let exchange = async {
             let response = aws.http.send(request).await?;
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            let body = if status == 200 {
-                http::read(response, self.limit).await?
+            let body = if matches!(status, 200..=299) {
+                http::read(response, ask.limit).await?
             } else {
                 http::read_start(response, ERROR).await
             };
             Ok((status, headers, body))
         };
-        let answer = tokio::time::timeout(aws.patience, exchange).await;
+        let moved = (ask.body.len() as u64).saturating_add(ask.limit.min(1 << 30));
+        let patience = aws.patience + Duration::from_secs(moved / SLOWEST);
+        let answer = tokio::time::timeout(patience, exchange).await;
         let (status, headers, body) = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(HttpError::TooLarge(limit))) => {
@@ -149,8 +239,10 @@ impl Attempt for Get<'_> {
             }
             Err(_) => return Ok(Err(nothing("no answer in time".to_owned(), true))),
         };
-        if status == 200 {
-            return Ok(Ok(body.to_vec()));
+        // Of what takes long to put together the status comes first, and then whether it worked.
+        let late = ask.method == Method::POST && body.windows(7).any(|seven| seven == b"<Error>");
+        if matches!(status, 200..=299) && !late {
+            return Ok(Ok(Answer { headers, body }));
         }
         let text = String::from_utf8_lossy(&body);
         let code = element(&text, "Code").unwrap_or_else(|| format!("status {status}"));
@@ -159,8 +251,49 @@ impl Attempt for Get<'_> {
             // Only this try sets it, and only once.
             let _ = self.elsewhere.set(region);
         }
-        let problem = Problem::new(ACTION, resource, Said::No(status, code, message));
+        let status = match (status, code.as_str()) {
+            (200..=299, "InternalError" | "ServiceUnavailable" | "SlowDown") => 503,
+            (200..=299, _) => 400,
+            (status, _) => status,
+        };
+        let problem = Problem::new(ask.action, resource, Said::No(status, code, message));
         Ok(Err(aws.no(problem, &headers, true)))
+    }
+}
+
+impl Asked<'_> {
+    fn request(
+        &self,
+        endpoint: Url,
+        aws: &Aws,
+        credentials: &Credentials,
+    ) -> Result<Request, String> {
+        let ask = self.ask;
+        let mut url = address(endpoint, self.region, ask.place)?;
+        if !ask.query.is_empty() {
+            let pairs = ask.query.iter();
+            let pairs: Vec<String> = pairs
+                .map(|(name, value)| format!("{name}={}", escaped(value)))
+                .collect();
+            url.set_query(Some(&pairs.join("&")));
+        }
+        let mut request = Request::new(ask.method.clone(), url);
+        for (name, value) in &ask.headers {
+            let value = HeaderValue::from_str(value).map_err(|error| error.to_string())?;
+            request.headers_mut().insert(name.clone(), value);
+        }
+        let signer = Signer {
+            credentials,
+            region: self.region,
+            service: S3.name,
+            time: aws.now(),
+            settings: settings(),
+        };
+        sign(&mut request, &ask.body, signer)?;
+        if !ask.body.is_empty() {
+            *request.body_mut() = Some(ask.body.clone().into());
+        }
+        Ok(request)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The few words that are wanted from answers in XML: errors. Reads no structure, so that nothing
-//! hostile in it can do anything.
+//! The few words that are wanted from answers in XML: errors, lists and receipts. Reads no
+//! structure, so that nothing hostile in it can do anything.
 
 /// The text of the first element of this name that has no attributes.
 pub(super) fn element(text: &str, name: &str) -> Option<String> {
@@ -17,6 +17,15 @@ pub(super) fn element(text: &str, name: &str) -> Option<String> {
         plain = plain.replace(entity, sign);
     }
     Some(plain)
+}
+
+/// The insides of all elements of this name, none of which holds another one of it.
+pub(super) fn elements<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let begun = text.split(open.as_str()).skip(1);
+    begun
+        .filter_map(|rest| Some(rest.split_once(close.as_str())?.0))
+        .collect()
 }
 
 #[cfg(test)]
@@ -38,5 +47,9 @@ mod tests {
         }
         assert_eq!(element("<Code>cut", "Code"), None);
         assert_eq!(element("", "Code"), None);
+        let list = "<L><C><K>a</K></C><C><K>b</K></C><C><K>cut";
+        let found = super::elements(list, "C");
+        let keys: Vec<_> = found.iter().filter_map(|one| element(one, "K")).collect();
+        assert_eq!(keys, ["a", "b"]);
     }
 }

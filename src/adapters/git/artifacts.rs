@@ -27,16 +27,8 @@ pub(super) fn collect(
     store: &Path,
     patterns: &[String],
 ) -> Result<(u64, u64), WorkspaceError> {
-    let wanted = Wanted::new(patterns)?;
+    let found = find(from, patterns)?;
     let root = files::open_root(from)?;
-    let mut found = Vec::new();
-    let mut search = Search {
-        wanted: &wanted,
-        root: from,
-        visited: 0,
-        found: &mut found,
-    };
-    search.level(root.as_fd(), &mut PathBuf::new(), 0)?;
 
     let what = || format!("storing artifacts in {}", store.display());
     // No stage's directory starts with a dot.
@@ -52,6 +44,21 @@ pub(super) fn collect(
     files::remove(store).map_err(|e| broken(what(), e))?;
     std::fs::rename(&part, store).map_err(|e| broken(what(), e))?;
     Ok(copy.tally())
+}
+
+/// The files and links below a directory that the patterns match.
+pub(super) fn find(from: &Path, patterns: &[String]) -> Result<Vec<PathBuf>, WorkspaceError> {
+    let wanted = Wanted::new(patterns)?;
+    let root = files::open_root(from)?;
+    let mut found = Vec::new();
+    let mut search = Search {
+        wanted: &wanted,
+        root: from,
+        visited: 0,
+        found: &mut found,
+    };
+    search.level(root.as_fd(), &mut PathBuf::new(), 0)?;
+    Ok(found)
 }
 
 /// Lays stored artifacts over a directory.
@@ -194,7 +201,7 @@ impl Search<'_> {
 
 /// Whether a link's target is below the root, by its text and, where it exists, in fact (it may
 /// pass through other links).
-fn stays(root: &Path, link: &Path, target: &Path) -> bool {
+pub(super) fn stays(root: &Path, link: &Path, target: &Path) -> bool {
     let mut depth = link.components().count().saturating_sub(1);
     for part in target.components() {
         match part {

@@ -1,10 +1,12 @@
 //! Git by libgit2: the repository that holds the pipelines ([`GitWorkspace`]) and the remote
 //! repositories that hold manifests ([`GitRemotes`]).
 //!
-//! Runs no `git` program and no hook; `ssh` is run for repositories behind it. Below the state directory it owns `trees/` (commits laid out,
-//! read only), `work/` (scratch copies), `artifacts/`, `cache/` and `mirrors/`.
+//! Runs no `git` program and no hook; `ssh` is run for repositories behind it. Below the state
+//! directory it owns `trees/` (commits laid out, read only), `work/` (scratch copies),
+//! `artifacts/`, `cache/`, `arrivals/` (archives on their way) and `mirrors/`.
 
 mod address;
+mod archive;
 mod artifacts;
 mod copy;
 mod facts;

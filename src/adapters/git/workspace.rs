@@ -19,6 +19,7 @@ use super::stamps::Stamps;
 use super::trees::Trees;
 use super::{artifacts, facts};
 use crate::base::Commit;
+use crate::ports::archive::Kept;
 use crate::ports::workspace::{Scratch, Workspace, WorkspaceError, WorkspaceReader};
 
 /// A repository on this machine, with a state directory for what Pipewright makes of it.
@@ -27,7 +28,7 @@ pub struct GitWorkspace {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     root: PathBuf,
     git_dir: PathBuf,
     state: PathBuf,
@@ -114,7 +115,7 @@ impl GitWorkspace {
         })
     }
 
-    async fn blocking<T, F>(&self, work: F) -> Result<T, WorkspaceError>
+    pub(super) async fn blocking<T, F>(&self, work: F) -> Result<T, WorkspaceError>
     where
         T: Send + 'static,
         F: FnOnce(&Inner) -> Result<T, WorkspaceError> + Send + 'static,
@@ -139,6 +140,19 @@ impl Inner {
 
     fn run_dir(&self, kind: &str, run: &str) -> PathBuf {
         self.state.join(kind).join(files::component(run))
+    }
+
+    /// Where the state directory keeps something.
+    pub(super) fn kept(&self, what: &Kept) -> PathBuf {
+        match what {
+            Kept::Cache(key) => self.state.join("cache").join(files::component(key)),
+            Kept::Files { run, stage } => self.artifacts(run, stage),
+        }
+    }
+
+    /// Where archives wait.
+    pub(super) fn arrivals(&self) -> PathBuf {
+        self.state.join("arrivals")
     }
 
     fn artifacts(&self, run: &str, stage: &str) -> PathBuf {
@@ -345,7 +359,7 @@ impl Workspace for GitWorkspace {
     }
 
     async fn cache(&self, key: &str) -> Result<PathBuf, WorkspaceError> {
-        let path = self.inner.state.join("cache").join(files::component(key));
+        let path = self.inner.kept(&Kept::Cache(key.to_owned()));
         self.blocking(move |_| {
             std::fs::create_dir_all(&path)
                 .map_err(|e| broken(format!("making {}", path.display()), e))?;

@@ -49,14 +49,19 @@ impl CloudReader for Life {
         let address = place.to_string();
         let call = Call::one("cloud.object", &address);
         self.pass::<CloudError>(&call, None).await?;
-        let object = self.shared.options.objects.get(&address);
-        if object.is_some_and(|object| object.len() as u64 > limit) {
+        let object = self
+            .look(|state| state.buckets.read(account, place))
+            .await?;
+        if object
+            .as_ref()
+            .is_some_and(|object| object.len() as u64 > limit)
+        {
             return Err(CloudError::TooLarge {
                 account: account.name.clone(),
                 object: address,
                 limit,
             });
         }
-        Ok(object.cloned())
+        Ok(object.map(|object| object.to_vec()))
     }
 }

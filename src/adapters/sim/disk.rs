@@ -60,6 +60,16 @@ impl Disk {
         self.folders.remove(path)
     }
 
+    /// Removes a file.
+    pub(super) fn remove(&mut self, path: &Path) {
+        if let Some((root, _, rest)) = self.locate(path) {
+            let root = root.to_owned();
+            if let Some(folder) = self.folders.get_mut(&root) {
+                folder.files.remove(&rest);
+            }
+        }
+    }
+
     /// Removes every folder below a path, and says how many there were.
     pub(super) fn clear(&mut self, below: &Path) -> usize {
         let before = self.folders.len();

@@ -24,6 +24,8 @@
 //! `Kustomization`). It does not hold the keys that a stage wants to set: the caller, who knows
 //! the pipeline, declares such files with [`SimWorld::remote`], or the edit says `create`.
 
+mod archive;
+mod bucket;
 mod build;
 mod call;
 mod cloud;
@@ -98,6 +100,7 @@ impl SimWorld {
         let mut state = State {
             life: 1,
             dice: options.seed,
+            buckets: bucket::Stored::new(&options.objects, options.lenient_buckets),
             ..State::default()
         };
         state
@@ -131,6 +134,7 @@ impl SimWorld {
                 vcs: life.clone(),
                 forge: life.clone(),
                 cloud: life.clone(),
+                buckets: life.clone(),
                 secrets: life.clone(),
                 services: life.clone(),
                 gitops: life.clone(),
@@ -149,6 +153,7 @@ impl SimWorld {
             services: life.clone(),
             gitops: life.clone(),
             clusters: life.clone(),
+            buckets: life.clone(),
             scanner: life,
             store,
         }
@@ -303,6 +308,23 @@ impl SimWorld {
     /// A file at the tip of a branch.
     pub fn remote_file(&self, url: &str, branch: &str, path: &str) -> Option<Vec<u8>> {
         self.state().remotes.file(url, branch, path)
+    }
+
+    /// Makes a bucket.
+    pub fn bucket(&self, name: &str) {
+        self.state().buckets.declare(name);
+    }
+
+    /// Addresses of all objects there are.
+    pub fn objects(&self) -> Vec<String> {
+        self.state().buckets.addresses()
+    }
+
+    /// Lets somebody else change the bytes of an object, whose notes stay.
+    pub fn tamper(&self, address: &str, bytes: &[u8]) {
+        if let Ok(place) = address.parse() {
+            self.state().buckets.tamper(&place, bytes);
+        }
     }
 
     /// Puts somebody else's image into a registry, to be found and pulled.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::bucket::Stored;
 use super::call::Call;
 use super::cluster::Objects;
 use super::container::Container;
@@ -74,6 +75,7 @@ pub(super) struct State {
     pub(super) apps: Apps,
     pub(super) objects: Objects,
     pub(super) pulls: PullRequests,
+    pub(super) buckets: Stored,
 
     /// Commands on their way.
     pub(super) plays: BTreeMap<u64, Play>,

@@ -19,11 +19,16 @@ pub(super) fn tree_path(sha: &str) -> PathBuf {
     Path::new(ROOT).join("trees").join(sha)
 }
 
+pub(super) fn cache_path(key: &str) -> PathBuf {
+    let name = Digest::of(key.as_bytes()).hex()[..16].to_owned();
+    Path::new(ROOT).join("cache").join(name)
+}
+
 fn scratch_path(run: &str, stage: &str) -> PathBuf {
     Path::new(ROOT).join("scratch").join(run).join(stage)
 }
 
-fn bad_path(path: &Path, message: &str) -> WorkspaceError {
+pub(super) fn bad_path(path: &Path, message: &str) -> WorkspaceError {
     WorkspaceError::Path {
         path: path.to_owned(),
         message: message.to_owned(),
@@ -64,7 +69,7 @@ fn is_name(text: &str) -> bool {
     !matches!(text, "" | "." | "..") && !text.contains(['/', '\0'])
 }
 
-fn globs(patterns: &[String]) -> Result<GlobSet, WorkspaceError> {
+pub(super) fn globs(patterns: &[String]) -> Result<GlobSet, WorkspaceError> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
         let bad = |message: String| bad_path(Path::new(pattern), &message);
@@ -104,7 +109,7 @@ impl State {
         Err(bad_path(Path::new(stage), &message))
     }
 
-    fn unknown(&mut self, call: &Call, path: &Path) -> WorkspaceError {
+    pub(super) fn unknown(&mut self, call: &Call, path: &Path) -> WorkspaceError {
         let message = "there is no such directory";
         self.violate(
             Rule::UnknownDirectory,
@@ -331,8 +336,7 @@ impl Workspace for Life {
         let call = Call::one("workspace.cache", key);
         let mut ticket = self.enter::<WorkspaceError>(&call, None).await?;
         self.act(&call, &mut ticket, |state| {
-            let name = Digest::of(key.as_bytes()).hex()[..16].to_owned();
-            let path = Path::new(ROOT).join("cache").join(name);
+            let path = cache_path(key);
             if state.disk.exists(&path) {
                 return Ok(Done::nothing(path));
             }

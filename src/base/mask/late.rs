@@ -43,7 +43,7 @@ impl LateSecrets {
     }
 
     /// All of them, with the generation they belong to.
-    pub(super) fn all(&self) -> (u64, Vec<Secret>) {
+    pub fn all(&self) -> (u64, Vec<Secret>) {
         let secrets = self.lock();
         (self.generation(), secrets.iter().cloned().collect())
     }

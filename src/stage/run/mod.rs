@@ -1,146 +1,38 @@
 //! `run`: a script or a command, on the host or in a container.
 
+mod bucket;
 mod container;
 mod host;
+pub(super) mod kept;
 mod outputs;
+mod spec;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::grant::{Arns, Grant};
 use super::uses::{USES, Uses};
 use super::{
     CheckContext, Done, Failure, Forecast, Kind, Lowering, PlanContext, Read, Stage, StageContext,
-    Verdict,
+    Values, Verdict,
 };
-use crate::base::{Diagnostic, Text, parse_duration, parse_size};
+use crate::base::{Diagnostic, Spanned, Text, parse_duration, parse_size};
+use crate::decl::require;
 use crate::lang::Template;
-use crate::lang::spec::{ArgSpec, Args, NodeSpec, PropSpec, Type};
+use crate::lang::spec::{Args, NodeSpec, Type};
 use crate::ports::engines::EngineSite;
 use crate::ports::process::Program;
 use crate::stage_children;
 
 use outputs::OutputSpec;
-
-const SCRIPT: NodeSpec = NodeSpec::field(
-    "script",
-    Type::Script,
-    "Shell script, run by `bash -euo pipefail`, or `sh -eu` where there is no bash. `${…}` is the shell's own.",
-);
-const COMMAND: NodeSpec = NodeSpec {
-    args: Args::some(Type::Text, "argument"),
-    ..NodeSpec::new("command", "Program and arguments, run without a shell.")
+pub(super) use spec::ENV;
+use spec::{
+    CACHE, CHECKOUT, COMMAND, CONTAINER, FINALLY, GRACE, MATRIX, OUTPUT, PRODUCES, SCRIPT, SERVICE,
 };
-const CONTAINER: NodeSpec = NodeSpec {
-    args: Args::one(Type::Text, "image"),
-    props: &[
-        PropSpec::new("user", Type::Text, "user to run as"),
-        PropSpec::new(
-            "network",
-            Type::OneOf(&["bridge", "none", "host"]),
-            "network; `bridge` if absent",
-        ),
-        PropSpec::new("memory", Type::Size, "memory limit"),
-    ],
-    ..NodeSpec::new("container", "Image to run in; on the host if absent.")
-};
-pub(super) const ENV: NodeSpec = NodeSpec {
-    args: Args::fixed(&[
-        ArgSpec::new("name", Type::Literal),
-        ArgSpec::new("value", Type::SecretText),
-    ]),
-    many: true,
-    ..NodeSpec::new("env", "Environment variable.")
-};
-const READY: NodeSpec = NodeSpec::field(
-    "ready",
-    Type::Script,
-    "Command, run in the service's container, that succeeds once it is ready.",
-);
-const SERVICE_TIMEOUT: NodeSpec = NodeSpec::field(
-    "timeout",
-    Type::Duration,
-    "Longest wait until it is ready; \"1m\" if absent.",
-);
-const SERVICE_COMMAND: NodeSpec = NodeSpec {
-    args: Args::some(Type::Text, "argument"),
-    ..NodeSpec::new("command", "Replaces the image's command.")
-};
-const SERVICE: NodeSpec = NodeSpec {
-    args: Args::some(Type::Name, "name"),
-    many: true,
-    props: &[PropSpec::required(
-        "image",
-        Type::Text,
-        "image of the service",
-    )],
-    children: &[&ENV, &READY, &SERVICE_TIMEOUT, &SERVICE_COMMAND],
-    ..NodeSpec::new(
-        "service",
-        "Container that runs beside the script and is reached by its name.",
-    )
-};
-const AXIS: NodeSpec = NodeSpec {
-    args: Args::some(Type::Literal, "value"),
-    many: true,
-    ..NodeSpec::new("axis", "Values of one axis, read as `${matrix.AXIS}`.")
-};
-const MATRIX: NodeSpec = NodeSpec {
-    any_child: Some(&AXIS),
-    ..NodeSpec::new(
-        "matrix",
-        "Runs once for every combination of its axes' values.",
-    )
-};
-const CACHE: NodeSpec = NodeSpec {
-    args: Args::some(Type::Literal, "path"),
-    many: true,
-    props: &[PropSpec::new(
-        "key",
-        Type::Text,
-        "name under which it is kept; the path if absent",
-    )],
-    ..NodeSpec::new(
-        "cache",
-        "Directories kept from run to run: absolute in a container, relative on the host.",
-    )
-};
-const PRODUCES: NodeSpec = NodeSpec {
-    args: Args::some(Type::Glob, "path"),
-    ..NodeSpec::new("produces", "Files kept for stages that `uses` this one.")
-};
-const OUTPUT: NodeSpec = NodeSpec {
-    args: Args::one(Type::Name, "name"),
-    many: true,
-    props: &[
-        PropSpec::required("from", Type::Literal, "file the value is read from"),
-        PropSpec::new(
-            "match",
-            Type::Regex,
-            "expression whose first group is the value; the whole file, trimmed, if absent",
-        ),
-    ],
-    ..NodeSpec::new(
-        "output",
-        "A value left to other stages, read as `${run.NAME.OUTPUT}`.",
-    )
-};
-const FINALLY: NodeSpec = NodeSpec::new(
-    "finally",
-    "Run once everything else has ended, however it did.",
-);
-const GRACE: NodeSpec = NodeSpec::field(
-    "grace",
-    Type::Duration,
-    "Time between SIGTERM and SIGKILL; \"10s\" if absent.",
-);
-const CHECKOUT: NodeSpec = NodeSpec::field(
-    "checkout",
-    Type::OneOf(&["commit", "none"]),
-    "What the working directory holds at the start: a copy of the commit, or nothing.",
-);
 
 /// The kind.
 pub const KIND: Kind = Kind {
@@ -167,13 +59,28 @@ struct Run {
     container: Option<Container>,
     services: Vec<Service>,
     env: Vec<(String, Template)>,
-    caches: Vec<(String, Template)>,
+    caches: Vec<Cache>,
     uses: Uses,
     produces: Vec<String>,
+    /// Where they are kept too.
+    kept_in: Option<Spanned<String>>,
+    /// Accounts of the buckets.
+    accounts: Vec<String>,
     outputs: Vec<OutputSpec>,
     grace: Option<Duration>,
     empty: bool,
     matrix: Vec<(String, String)>,
+}
+
+/// Directories that are kept from run to run.
+#[derive(Debug)]
+struct Cache {
+    path: String,
+    key: Template,
+    bucket: Option<Spanned<String>>,
+    /// Patterns of the files that tell versions apart.
+    hash: Vec<String>,
+    fallback: Vec<Template>,
 }
 
 #[derive(Debug)]
@@ -266,8 +173,42 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
         .flat_map(|cache| cache.args.iter().map(move |path| (cache, path)))
         .filter_map(|(cache, path)| {
             let key = cache.prop("key").unwrap_or(path);
-            Some((path.as_str()?.to_owned(), cx.template(key)))
+            let list = |name| {
+                let child = cache.child(name).map(|child| child.args.as_slice());
+                child.unwrap_or_default().iter()
+            };
+            Some(Cache {
+                path: path.as_str()?.to_owned(),
+                key: cx.template(key),
+                bucket: cache.prop("bucket").and_then(|value| cx.name(value)),
+                hash: list("hash")
+                    .filter_map(|value| value.as_str().map(str::to_owned))
+                    .collect(),
+                fallback: list("fallback").map(|value| cx.template(value)).collect(),
+            })
         })
+        .collect::<Vec<_>>();
+    let kept_in = node.child("produces").and_then(|produces| {
+        let bucket = produces.prop("bucket")?;
+        cx.name(bucket)
+    });
+    for cache in node.children_named("cache") {
+        if let (None, Some(child)) = (
+            cache.prop("bucket"),
+            cache.child("hash").or(cache.child("fallback")),
+        ) {
+            cx.error(
+                "PW0017",
+                format!("`{}` is about a cache in a bucket", child.name.value),
+                child.head(),
+                "add `bucket=NAME` to the cache, or remove it; without one a cache goes on from what it held",
+            );
+        }
+    }
+    let buckets = caches.iter().filter_map(|cache| cache.bucket.as_ref());
+    let accounts = buckets
+        .chain(&kept_in)
+        .filter_map(|name| Some(cx.decls.buckets.get(&name.value)?.value.aws.value.clone()))
         .collect();
     let produces = node
         .child("produces")
@@ -286,6 +227,8 @@ fn lower(cx: &mut Lowering<'_>) -> Arc<dyn Stage> {
         caches,
         uses: Uses::lower(cx),
         produces,
+        kept_in,
+        accounts,
         outputs: node
             .children_named("output")
             .filter_map(OutputSpec::lower)
@@ -355,19 +298,56 @@ impl Stage for Run {
             .chain(container)
             .chain(services)
             .chain(self.env.iter().map(|(_, value)| value))
-            .chain(self.caches.iter().map(|(_, key)| key))
+            .chain(
+                self.caches
+                    .iter()
+                    .flat_map(|cache| std::iter::once(&cache.key).chain(&cache.fallback)),
+            )
             .collect()
     }
 
     fn outputs(&self) -> Vec<String> {
-        self.outputs
-            .iter()
-            .map(|output| output.name.clone())
+        let own = self.outputs.iter().map(|output| output.name.clone());
+        let kept = [kept::ARCHIVE, kept::ARCHIVE_DIGEST].map(str::to_owned);
+        own.chain(self.kept_in.iter().flat_map(|_| kept.clone()))
             .collect()
     }
 
+    fn accounts(&self) -> Vec<String> {
+        self.accounts.clone()
+    }
+
+    fn grants(&self, arns: &Arns<'_>) -> Vec<Grant> {
+        let caches = self.caches.iter().filter_map(|cache| cache.bucket.as_ref());
+        let buckets: BTreeSet<&str> = caches
+            .chain(&self.kept_in)
+            .map(|bucket| bucket.value.as_str())
+            .collect();
+        let grants = buckets
+            .into_iter()
+            .filter_map(|name| bucket::grants(name, arns));
+        grants.flatten().collect()
+    }
+
     fn check(&self, cx: &CheckContext<'_>, diagnostics: &mut Vec<Diagnostic>) {
-        for (path, key) in &self.caches {
+        let buckets = self.caches.iter().filter_map(|cache| cache.bucket.as_ref());
+        for bucket in buckets.chain(&self.kept_in) {
+            require(&cx.decls.buckets, "bucket", bucket, cx.source, diagnostics);
+        }
+        if self.kept_in.is_some() {
+            let taken = [kept::ARCHIVE, kept::ARCHIVE_DIGEST];
+            for output in &self.outputs {
+                if taken.contains(&output.name.as_str()) {
+                    let message =
+                        format!("output `{}` says where files in a bucket are", output.name);
+                    diagnostics.push(
+                        Diagnostic::error("PW0019", message, cx.source, cx.span)
+                            .help("give the output another name"),
+                    );
+                }
+            }
+        }
+        for Cache { path, key, .. } in &self.caches {
             let absolute = path.starts_with('/');
             if absolute != self.container.is_some() {
                 let (where_, want) = if absolute {
@@ -387,15 +367,19 @@ impl Stage for Run {
         self.container.is_some().then_some(EngineSite::Local)
     }
 
-    async fn forecast(&self, _cx: &PlanContext<'_>) -> Forecast {
+    async fn forecast(&self, cx: &PlanContext<'_>) -> Forecast {
         let place = match &self.container {
             Some(container) => format!("in {}", container.image),
             None => "on the host".to_owned(),
         };
-        Forecast::new(
+        let forecast = Forecast::new(
             Verdict::Run,
             format!("runs {} {place}", self.program_name()),
-        )
+        );
+        match &self.kept_in {
+            Some(bucket) => self.forecast_bucket(&bucket.value, forecast, cx).await,
+            None => forecast,
+        }
     }
 
     async fn run(&self, cx: &StageContext<'_>) -> Result<Done, Failure> {
@@ -408,6 +392,11 @@ impl Stage for Run {
         workspace.discard(scratch).await;
         done
     }
+}
+
+/// The name under which this machine keeps a cache.
+fn cache_key(values: &Values, name: &str) -> String {
+    format!("{} {name}", values.pipeline)
 }
 
 impl Run {
@@ -428,6 +417,8 @@ impl Run {
         scratch: &crate::ports::workspace::Scratch,
     ) -> Result<Done, Failure> {
         self.uses.restore(cx, scratch).await?;
+        let mut warnings = Vec::new();
+        let caches = self.fetch_caches(cx, scratch, &mut warnings).await?;
         let program = self.program(cx).await?;
         let env = self.env(cx, &self.env).await?;
         let grace = self.grace.unwrap_or(cx.grace);
@@ -481,7 +472,21 @@ impl Run {
                 "kept {files} files, {}",
                 crate::base::human_bytes(bytes)
             ));
+            match &self.kept_in {
+                Some(_) if cx.values.dirty => {
+                    cx.say("the working tree is no commit: its files stay on this machine");
+                }
+                Some(bucket) => {
+                    let (place, digest) = self.store_files(&bucket.value, cx).await?;
+                    done = done
+                        .output(kept::ARCHIVE, place)
+                        .output(kept::ARCHIVE_DIGEST, digest);
+                }
+                None => {}
+            }
         }
+        kept::store_caches(caches, cx, &mut warnings).await;
+        done.warnings.extend(warnings);
         Ok(done)
     }
 
@@ -529,8 +534,8 @@ impl Run {
 
     async fn cache_dirs(&self, cx: &StageContext<'_>) -> Result<Vec<(PathBuf, String)>, Failure> {
         let mut dirs = Vec::with_capacity(self.caches.len());
-        for (path, key) in &self.caches {
-            let key = format!("{} {}", cx.values.pipeline, cx.values.plain(key).await?);
+        for Cache { path, key, .. } in &self.caches {
+            let key = cache_key(cx.values, &cx.values.plain(key).await?);
             dirs.push((cx.world.workspace.cache(&key).await?, path.clone()));
         }
         Ok(dirs)

@@ -2,6 +2,7 @@
 //! the program itself against both.
 
 mod articles;
+mod buckets;
 mod chaos;
 mod credentials;
 mod delivery;
