@@ -60,7 +60,7 @@ enum To {
         /// `https://host[:port]`.
         origin: String,
     },
-    Ssh(SshWay),
+    Ssh(Box<SshWay>),
 }
 
 impl Gateway {
@@ -74,7 +74,10 @@ impl Gateway {
     ) -> Result<Option<Self>, Trouble> {
         let (to, path) = match address {
             Address::Local(_) => return Ok(None),
-            Address::Ssh(to) => (To::Ssh(SshWay::open(to.clone(), access)?), "/r"),
+            Address::Ssh(to) => {
+                let way = SshWay::open(to.clone(), access)?;
+                (To::Ssh(Box::new(way)), "/r")
+            }
             Address::Http { .. } => match https(url) {
                 Some((authority, path)) => {
                     let (http, origin) = (http.clone(), format!("https://{authority}"));
