@@ -23,7 +23,7 @@ fn subject(what: &Kept) -> String {
 }
 
 impl State {
-    fn kept(&self, what: &Kept) -> Option<Files> {
+    fn archived(&self, what: &Kept) -> Option<Files> {
         match what {
             Kept::Cache(key) => self.disk.below(&cache_path(key)),
             Kept::Files { run, stage } => {
@@ -61,7 +61,7 @@ impl Archives for Life {
     async fn is_kept(&self, what: &Kept) -> Result<bool, WorkspaceError> {
         let call = Call::one("workspace.is-kept", &subject(what));
         self.pass::<WorkspaceError>(&call, None).await?;
-        self.look(|state| Ok(state.kept(what).is_some_and(|files| !files.is_empty())))
+        self.look(|state| Ok(state.archived(what).is_some_and(|files| !files.is_empty())))
             .await
     }
 
@@ -74,7 +74,7 @@ impl Archives for Life {
         let call = Call::one("workspace.pack", &subject(what));
         let mut ticket = self.enter::<WorkspaceError>(&call, None).await?;
         self.act(&call, &mut ticket, |state| {
-            let Some(files) = state.kept(what).filter(|files| !files.is_empty()) else {
+            let Some(files) = state.archived(what).filter(|files| !files.is_empty()) else {
                 return Ok(Done::nothing(None));
             };
             let size: u64 = files.values().map(|bytes| bytes.len() as u64).sum();
@@ -136,7 +136,7 @@ impl Archives for Life {
                 return Err(bad_path(archive, &message));
             }
             let count = files.len() as u64;
-            if state.kept(what).is_none_or(|there| there.is_empty()) {
+            if state.archived(what).is_none_or(|there| there.is_empty()) {
                 match what {
                     Kept::Cache(key) => state.disk.put(&cache_path(key), Kind::Cache, files),
                     Kept::Files { run, stage } => {

@@ -234,6 +234,8 @@ mod tests {
             before: before.to_owned(),
             after: after.to_owned(),
             added: false,
+            literal: false,
+            format: None,
         }
     }
 

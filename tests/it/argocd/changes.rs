@@ -1,5 +1,6 @@
 //! What is sent, what a plan shows, who is let in, and the simulated world.
 
+use pipewright::plan::forecast;
 use serde_json::json;
 
 use super::{pipeline, proper, start, start_with, told};
@@ -98,8 +99,10 @@ async fn a_plan_reads_only_and_shows_what_would_change() {
     let (flow, fake) = start(&[], "");
     let life = flow.life();
     let plan = flow.plan(&life, "release").await.expect("valid");
-    let forecasts = flow.forecast(&life, &plan).await;
-    let (_, forecast) = &forecasts[0];
+    let forecasts = forecast(&plan, &life.engine.world.readers, false)
+        .await
+        .expect("a forecast");
+    let forecast = &forecasts.stages[0].forecast;
     assert_eq!(
         forecast.effects,
         [
