@@ -49,10 +49,10 @@ fn toml(text: &str) -> Value {
         let entries = table.iter().map(|(key, item)| (key.to_owned(), of(item)));
         Value::Object(entries.collect())
     }
-    fn value(value: &toml_edit::Value) -> Value {
-        match value {
+    fn value(it: &toml_edit::Value) -> Value {
+        match it {
             toml_edit::Value::String(text) => Value::from(text.value().as_str()),
-            toml_edit::Value::Array(items) => Value::Array(items.iter().map(self::value).collect()),
+            toml_edit::Value::Array(items) => Value::Array(items.iter().map(value).collect()),
             toml_edit::Value::InlineTable(inner) => table(inner),
             toml_edit::Value::Integer(it) => serde_json::json!({"integer": it.value()}),
             toml_edit::Value::Float(it) => serde_json::json!({"float": it.value()}),
