@@ -49,8 +49,8 @@ fn toml(text: &str) -> Value {
         let entries = table.iter().map(|(key, item)| (key.to_owned(), of(item)));
         Value::Object(entries.collect())
     }
-    fn value(of: &toml_edit::Value) -> Value {
-        match of {
+    fn value(it: &toml_edit::Value) -> Value {
+        match it {
             toml_edit::Value::String(text) => Value::from(text.value().as_str()),
             toml_edit::Value::Array(items) => Value::Array(items.iter().map(value).collect()),
             toml_edit::Value::InlineTable(inner) => table(inner),
