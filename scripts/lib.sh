@@ -135,7 +135,7 @@ free_port() {
 
 BUILD_PACKAGES=(gcc)
 TEST_PACKAGES=(git bash docker.io docker-registry skopeo busybox-static apache2-utils openssl procps
-    debootstrap rpm golang-go npm python3-venv binutils)
+    debootstrap rpm golang-go npm python3-venv binutils openssh-server openssh-client gnupg)
 # What plays AWS in the tests. The version is fixed: they look at the shapes of its answers.
 MOTO='moto[server]==5.2.5'
 BENCH_PACKAGES=(ninja-build hyperfine)
@@ -155,6 +155,9 @@ has_package() {
         golang-go) has go ;;
         python3-venv) python3 -c 'import venv, ensurepip' 2>/dev/null ;;
         binutils) has objcopy ;;
+        openssh-server) has sshd ;;
+        openssh-client) has ssh && has ssh-keygen ;;
+        gnupg) has gpg && has gpg-agent ;;
         ninja-build) has ninja ;;
         *) has "$1" ;;
     esac

@@ -215,6 +215,7 @@ fn hmac(key: &[u8], message: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::http::Http;
 
     #[test]
     fn signatures_are_those_of_the_standard() {
@@ -238,16 +239,17 @@ mod tests {
         headers: &[(&str, &str)],
         body: &str,
     ) -> u16 {
-        let client = reqwest::Client::new();
-        let mut request = client.post(format!("{}{path}", doorbell.address()));
+        let address = format!("{}{path}", doorbell.address());
+        let address = address.parse().expect("an address");
+        let mut request = reqwest::Request::new(reqwest::Method::POST, address);
         for (name, value) in headers {
-            request = request.header(*name, *value);
+            let name: reqwest::header::HeaderName = name.parse().expect("a name");
+            request
+                .headers_mut()
+                .insert(name, value.parse().expect("a value"));
         }
-        let answer = request
-            .body(body.to_owned())
-            .send()
-            .await
-            .expect("it answers");
+        *request.body_mut() = Some(body.to_owned().into());
+        let answer = Http::new().send(request).await.expect("it answers");
         answer.status().as_u16()
     }
 

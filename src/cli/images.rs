@@ -157,7 +157,7 @@ impl Page<'_, '_> {
             .sight
             .choices
             .iter()
-            .find(|(images, _)| images.iter().any(|name| *name == self.args.image));
+            .find(|(images, _)| images.contains(&self.args.image));
         group.map_or(0, |(_, choice)| choice.rows.len())
     }
 

@@ -70,10 +70,10 @@ mod tests {
     #[test]
     fn objects_as_kubectl_reads_them() {
         let text = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndefaultMode: 0644\nother: 10\nflag: yes\nquoted: \"0644\"\n---\n# nothing\n---\n\
-                    apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: X, metadata: {name: b}}\n- {apiVersion: v1, kind: Y, metadata: {name: c}}\n";
+                    apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: X, metadata: {name: b}}\n- {apiVersion: v1, kind: Z, metadata: {name: c}}\n";
         let all = objects(text).expect("objects");
         let kinds: Vec<&str> = all.iter().filter_map(|it| it["kind"].as_str()).collect();
-        assert_eq!(kinds, ["Secret", "X", "Y"]);
+        assert_eq!(kinds, ["Secret", "X", "Z"]);
         assert_eq!(all[0]["defaultMode"], 420);
         assert_eq!(all[0]["flag"], true);
         assert_eq!(all[0]["quoted"], "0644");

@@ -289,10 +289,7 @@ impl Plan {
         }
         registries.extend(self.registry_of(stage.id.name()));
         accounts.extend(stage.body.accounts());
-        let cluster = stage.body.cluster();
-        if let Some(cluster) = cluster.and_then(|name| self.decls.clusters.get(name)) {
-            note(&names, cluster.value.templates());
-        }
+        note(&names, stage.body.keys(&self.decls));
         self.note_registries(&names, registries, accounts);
         names.into_inner()
     }

@@ -112,7 +112,7 @@ fn path_on(url: &str, forge: &str, software: Software) -> Option<String> {
                 .chars()
                 .all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '~' | '+'))
     };
-    (deep && parts.iter().all(|part| plain(part))).then(|| path.to_owned())
+    (deep && parts.iter().all(plain)).then(|| path.to_owned())
 }
 
 #[cfg(test)]

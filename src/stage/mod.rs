@@ -192,9 +192,9 @@ pub trait Stage: std::fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// The Kubernetes cluster it works in.
-    fn cluster(&self) -> Option<&str> {
-        None
+    /// The texts that open what it works in, of declarations other than registries and accounts.
+    fn keys<'d>(&self, _decls: &'d Decls) -> Vec<&'d Template> {
+        Vec::new()
     }
 
     /// What it has to be allowed to do in those accounts.

@@ -90,7 +90,7 @@ impl From<&Stat> for Stamp {
             inode: (stat.st_dev, stat.st_ino),
             mode: stat.st_mode,
             owner: stat.st_uid,
-            links: u64::from(stat.st_nlink),
+            links: stat.st_nlink,
             size: stat.st_size,
             modified: (
                 stat.st_mtime,

@@ -305,11 +305,11 @@ impl<'a> Walk<'a> {
         }
         let mut wanted = Vec::new();
         let mut broken = None;
-        for at in 0..candidates.len() {
-            if !candidates[at].missing.is_empty() {
+        for (at, candidate) in candidates.iter_mut().enumerate() {
+            if !candidate.missing.is_empty() {
                 continue;
             }
-            match self.known(candidates[at].tag, true) {
+            match self.known(candidate.tag, true) {
                 Known::Wanted(more) => wanted.extend(more),
                 Known::Broken(why) => {
                     broken.get_or_insert((at, why));
@@ -319,12 +319,11 @@ impl<'a> Walk<'a> {
                     let times = all.iter().map(|(_, facts)| facts.and_then(|it| it.created));
                     match times.collect::<Option<Vec<Timestamp>>>() {
                         Some(times) => {
-                            candidates[at].rank =
-                                Rank::Built(times.into_iter().max().unwrap_or_default());
+                            let last = times.into_iter().max().unwrap_or_default();
+                            candidate.rank = Rank::Built(last);
                         }
                         None => {
-                            let tag = candidates[at].tag;
-                            let why = format!("{tag} does not say when it was built");
+                            let why = format!("{} does not say when it was built", candidate.tag);
                             broken.get_or_insert((at, why));
                         }
                     }

@@ -35,20 +35,19 @@ pub enum Rank {
 
 impl PartialOrd for Rank {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        match (self, other) {
-            (Self::Version(a), Self::Version(b)) => Some(a.cmp(b)),
-            (Self::Text(a), Self::Text(b)) => Some(a.cmp(b)),
-            (Self::Built(a), Self::Built(b)) => Some(a.cmp(b)),
-            (Self::Only, Self::Only) => Some(Ordering::Equal),
-            _ => None,
-        }
+        Some(self.cmp(other))
     }
 }
 
 impl Ord for Rank {
     fn cmp(&self, other: &Self) -> Ordering {
-        // All ranks of one policy are of one sort.
-        self.partial_cmp(other).unwrap_or(Ordering::Equal)
+        match (self, other) {
+            (Self::Version(a), Self::Version(b)) => a.cmp(b),
+            (Self::Text(a), Self::Text(b)) => a.cmp(b),
+            (Self::Built(a), Self::Built(b)) => a.cmp(b),
+            // All ranks of one policy are of one sort.
+            _ => Ordering::Equal,
+        }
     }
 }
 

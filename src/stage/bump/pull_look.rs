@@ -63,10 +63,15 @@ impl Bump {
             )));
         }
         let files = paths(&job.edits);
-        let snapshot = readers.vcs.snapshot(base, &files).await?;
-        let edited = apply(&job.edits, &snapshot)?;
         let found = readers.forge.find(hosted, &branch.branch, &base.branch);
         let mut last = newest(found.await?);
+        if let Some(open) = last.as_ref().filter(|pull| pull.state == PullState::Open) {
+            last = Some(readers.forge.pull_request(hosted, open.number).await?);
+        }
+        // The base after the pull request: one that is merged meanwhile would seem to have brought
+        // nothing.
+        let snapshot = readers.vcs.snapshot(base, &files).await?;
+        let edited = apply(&job.edits, &snapshot)?;
         let mut look = Look {
             commit: snapshot.commit,
             edited,
@@ -76,9 +81,6 @@ impl Bump {
         if look.edited.files.is_empty() {
             look.last = last;
             return Ok(look);
-        }
-        if let Some(open) = last.as_ref().filter(|pull| pull.state == PullState::Open) {
-            last = Some(readers.forge.pull_request(hosted, open.number).await?);
         }
         self.guard(readers, base, job, &look.edited.changes).await?;
         let Some(tip) = readers.vcs.tip(&branch).await? else {

@@ -389,8 +389,7 @@ fn files_that_are_gone_come_back_from_the_bucket() {
     assert!(out.contains("at s3://kept/pipewright/files/ci/"), "{out}");
     std::fs::write(&go, "").expect("write");
     let artifacts = project.program.outside().join("one/artifacts");
-    let resumed =
-        |project: &Project| project.on("one", &["rerun", "--failed", "--format", "plain"]);
+    let resumed = |project: &Project| project.on("one", &["rerun", "last", "--failed"]);
     // The machine lost its disk but for the journal.
     std::fs::remove_dir_all(&artifacts).expect("files were kept");
     let ended = resumed(&project);

@@ -374,8 +374,9 @@ async fn the_base_is_an_object_of_a_bucket() {
         (Some(b"{\"family\":".to_vec()), "s3://bases/web task.json"),
         (Some(vec![b' '; 2 << 20]), "is larger than 1.0 MiB"),
     ] {
-        let objects = object.map(|bytes| (address, bytes));
-        let (flow, fake) = with_objects(&text, objects.as_slice());
+        let other = ("s3://bases/other.json", b"{}".to_vec());
+        let objects = object.map_or(other, |bytes| (address, bytes));
+        let (flow, fake) = with_objects(&text, &[objects]);
         let run = flow.run("release").await;
         let (line, log) = told(&flow, &run);
         assert!(line.starts_with("deploy.web failed: "), "{line}");

@@ -134,7 +134,8 @@ fn hostile_archives_are_refused() {
     std::fs::write(dir.path().join("victim"), "kept").expect("write");
     let huge = vec![b'n'; 9000];
     let zeros = vec![0; (LARGE + 1) as usize];
-    let cases: &[(&str, &[(EntryType, &str, &str, &[u8])])] = &[
+    type Entry<'a> = (EntryType, &'a str, &'a str, &'a [u8]);
+    let cases: &[(&str, &[Entry<'_>])] = &[
         ("outside", &[(Regular, "../victim", "", b"x")]),
         ("outside", &[(Regular, "/victim", "", b"x")]),
         ("outside", &[(Regular, "a/../../victim", "", b"x")]),

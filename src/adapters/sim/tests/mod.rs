@@ -1,6 +1,7 @@
 //! What the simulated world does, and that it notices every breach of its rules.
 
 mod containers;
+mod deliveries;
 mod images;
 mod lives;
 mod processes;
@@ -18,6 +19,7 @@ fn every_rule_has_a_test() {
         .expect("the rules are an enum");
     let tests = [
         include_str!("containers.rs"),
+        include_str!("deliveries.rs"),
         include_str!("images.rs"),
         include_str!("lives.rs"),
         include_str!("processes.rs"),

@@ -16,6 +16,17 @@ const LOOKS: u32 = 3;
 /// Lost answers in a row.
 const LOST: u32 = 5;
 
+/// One application on its way.
+struct Course<'a, 'c> {
+    cx: &'a StageContext<'c>,
+    wanted: &'a Wanted,
+    name: &'a AppName,
+    watch: &'a Watch<'a>,
+    /// By which the journal knows the effect.
+    key: &'a str,
+    goal: &'a mut Goal,
+}
+
 impl Argo {
     /// Brings one application to where it should be.
     pub(super) async fn bring(
@@ -31,7 +42,7 @@ impl Argo {
         } else {
             Refresh::Normal
         };
-        let mut app = self.first_look(cx, wanted, &watch, first).await?;
+        let app = self.first_look(cx, wanted, &watch, first).await?;
         let revision = wanted.revision_of(at);
         let mut goal = Goal {
             revision: revision.clone(),
@@ -80,23 +91,27 @@ impl Argo {
                     changed: children,
                 });
             }
+            let course = Course {
+                cx,
+                wanted,
+                name,
+                watch: &watch,
+                key: &key,
+                goal: &mut goal,
+            };
             if wanted.back.is_some() {
-                goal.way = Way::Back;
-                self.go_back(cx, wanted, name, &mut goal, &app, &watch, &key)
-                    .await?;
+                course.goal.way = Way::Back;
+                self.go_back(course, app).await?;
             } else if app.auto {
                 cx.say(format!("{name} syncs itself: waiting for it"));
             } else {
-                app = self
-                    .start(cx, wanted, name, &mut goal, app, &watch, &key)
-                    .await?;
+                self.start(course, app).await?;
             }
         }
         let settled = watch.settle(cx, &goal, self.terminates).await?;
         cx.say(format!("{name} is synced and healthy"));
         self.children_of(cx, wanted, &settled, &watch).await?;
         let reached = settled.revisions.join(",");
-        let _ = app;
         Ok(Reached {
             revision: goal.revision.clone().unwrap_or(reached),
             changed: true,
@@ -127,18 +142,16 @@ impl Argo {
         }
     }
 
-    /// Starts the sync; what the application is then.
-    #[expect(clippy::too_many_arguments, reason = "all of one application's way")]
-    async fn start(
-        &self,
-        cx: &StageContext<'_>,
-        wanted: &Wanted,
-        name: &AppName,
-        goal: &mut Goal,
-        app: AppState,
-        watch: &Watch<'_>,
-        key: &str,
-    ) -> Result<AppState, Failure> {
+    /// Starts the sync.
+    async fn start(&self, course: Course<'_, '_>, app: AppState) -> Result<(), Failure> {
+        let Course {
+            cx,
+            wanted,
+            name,
+            watch,
+            key,
+            goal,
+        } = course;
         let app = watch.until_free(cx, app).await?;
         watch.until_open(cx, self.window_fails).await?;
         goal.before = app.operation.as_ref().and_then(|op| op.started);
@@ -192,7 +205,7 @@ impl Argo {
                 Err(GitOpsError::SyncsItself { message, .. }) => {
                     cx.say(format!("{name} syncs itself: waiting for it ({message})"));
                     goal.way = Way::Itself;
-                    return Ok(app);
+                    return Ok(());
                 }
                 Err(error) => {
                     let readers = &cx.world.readers;
@@ -205,7 +218,7 @@ impl Argo {
         cx.effects.done(key, detail).await?;
         let to = goal.revision.as_deref().unwrap_or("what it follows");
         cx.say(format!("{name} is being synced to {to}"));
-        Ok(app)
+        Ok(())
     }
 
     /// Whether an operation with our mark is there.
@@ -241,17 +254,15 @@ impl Argo {
     }
 
     /// Goes back to what the history has.
-    #[expect(clippy::too_many_arguments, reason = "all of one application's way")]
-    async fn go_back(
-        &self,
-        cx: &StageContext<'_>,
-        wanted: &Wanted,
-        name: &AppName,
-        goal: &mut Goal,
-        app: &AppState,
-        watch: &Watch<'_>,
-        key: &str,
-    ) -> Result<(), Failure> {
+    async fn go_back(&self, course: Course<'_, '_>, app: AppState) -> Result<(), Failure> {
+        let Course {
+            cx,
+            wanted,
+            name,
+            watch,
+            key,
+            goal,
+        } = course;
         let to = goal.revision.clone().unwrap_or_default();
         if app.auto {
             return Err(Failure::failed(format!(
@@ -260,12 +271,12 @@ impl Argo {
         }
         let mut history = app.history.iter().rev();
         let found = history.find(|(_, revisions)| revisions.iter().any(|one| same(&to, one)));
-        let Some((id, _)) = found else {
+        let Some(&(id, _)) = found else {
             return Err(Failure::failed(format!(
                 "the history of {name} does not have {to} any more: nothing was changed"
             )));
         };
-        let app = watch.until_free(cx, app.clone()).await?;
+        let app = watch.until_free(cx, app).await?;
         goal.before = app.operation.as_ref().and_then(|op| op.started);
         let mut detail = BTreeMap::from([("back".to_owned(), id.to_string())]);
         note(&mut detail, goal);
@@ -275,7 +286,7 @@ impl Argo {
             let answer = cx
                 .world
                 .gitops
-                .rollback(&wanted.server, name, *id, self.prune);
+                .rollback(&wanted.server, name, id, self.prune);
             match answer.await {
                 Ok(()) => break,
                 Err(error @ (GitOpsError::Broken { .. } | GitOpsError::Busy { .. })) => {

@@ -136,7 +136,7 @@ impl Argo {
             Some(address) => values.plain(address).await?,
             None => return Err(Missing::Absent(format!("argocd `{name}` has no address"))),
         };
-        if !url.starts_with("https://") && !(decl.plain_http && url.starts_with("http://")) {
+        if !(url.starts_with("https://") || decl.plain_http && url.starts_with("http://")) {
             return Err(Missing::Absent(format!(
                 "the address of argocd `{name}` does not begin with https://"
             )));
@@ -409,6 +409,11 @@ impl Stage for Argo {
             .chain(&self.options)
             .chain(&self.resources)
             .collect()
+    }
+
+    fn keys<'d>(&self, decls: &'d decl::Decls) -> Vec<&'d Template> {
+        let server = decls.argocd.get(&self.server.value);
+        server.map_or_else(Vec::new, |server| server.value.templates())
     }
 
     fn variant(&self) -> Option<&'static str> {

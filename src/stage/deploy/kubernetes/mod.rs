@@ -123,8 +123,9 @@ impl Stage for Kubernetes {
         all
     }
 
-    fn cluster(&self) -> Option<&str> {
-        Some(&self.cluster.value)
+    fn keys<'d>(&self, decls: &'d decl::Decls) -> Vec<&'d Template> {
+        let cluster = decls.clusters.get(&self.cluster.value);
+        cluster.map_or_else(Vec::new, |cluster| cluster.value.templates())
     }
 
     fn variant(&self) -> Option<&'static str> {
