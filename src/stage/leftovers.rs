@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::ports::engine::Engine;
+use crate::ports::workspace::{Scratch, Workspace};
 
 /// Removals under way at one time. A stage that leaves one more waits: were removing slower than
 /// making, the engine would fill up.
@@ -43,6 +44,16 @@ impl Leftovers {
                 let mut failed = failed.lock().expect("no holder of this lock panics");
                 failed.push(error.to_string());
             }
+        });
+    }
+
+    /// Begins to give back the working directory of a stage that will not run again.
+    pub async fn discard(&self, workspace: &Arc<dyn Workspace>, scratch: Scratch) {
+        let place = self.places.clone().acquire_owned().await;
+        let workspace = workspace.clone();
+        self.tasks.spawn(async move {
+            let _place = place;
+            workspace.discard(scratch).await;
         });
     }
 

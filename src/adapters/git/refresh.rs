@@ -192,10 +192,15 @@ impl Refresh {
             return Ok(false);
         }
         self.level(source.as_fd(), target.as_fd(), at, depth + 1)?;
+        // What is right is left alone: a change that changes nothing is still seen as one later.
+        let there = fstat(&target).map_err(|e| fail(at, e))?;
         let mode = copy::dir_mode(&wanted);
-        fchmod(&target, mode)
-            .and_then(|()| futimens(&target, &copy::times(&wanted)))
-            .map_err(|e| fail(at, e))?;
+        if there.st_mode & 0o7777 != mode.as_raw_mode() {
+            fchmod(&target, mode).map_err(|e| fail(at, e))?;
+        }
+        if there.st_mtime != wanted.st_mtime || there.st_mtime_nsec != wanted.st_mtime_nsec {
+            futimens(&target, &copy::times(&wanted)).map_err(|e| fail(at, e))?;
+        }
         Ok(true)
     }
 

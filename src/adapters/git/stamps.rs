@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, Dir, FileType, Stat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Stat, fstat, statat};
 
 use super::files;
 
@@ -25,7 +25,9 @@ const MAX_ENTRIES: usize = 2_000;
 /// What stood below a directory, and how it was.
 #[derive(Debug)]
 pub(super) struct Stamps {
-    /// Names directly below. The directory itself is renamed now and then, which changes its times.
+    /// The directory itself, but for the time of its last change: it is renamed now and then.
+    root: Stamp,
+    /// Names directly below.
     names: BTreeSet<OsString>,
     /// All entries, a directory before what is in it.
     entries: Vec<(PathBuf, Stamp)>,
@@ -58,6 +60,7 @@ impl Stamps {
         );
         let old = entries.iter().all(|(_, stamp)| stamp.changed < limit);
         old.then_some(Self {
+            root: Stamp::of_root(dir.as_fd())?,
             names: names(dir.as_fd())?,
             entries,
         })
@@ -72,11 +75,20 @@ impl Stamps {
         self.entries
             .iter()
             .all(|(path, stamp)| Stamp::of(dir.as_fd(), path).is_some_and(|now| now == *stamp))
+            && Stamp::of_root(dir.as_fd()).is_some_and(|root| root == self.root)
             && names(dir.as_fd()).is_some_and(|names| names == self.names)
     }
 }
 
 impl Stamp {
+    fn of_root(dir: BorrowedFd<'_>) -> Option<Self> {
+        let stamp = Self::from(&fstat(dir).ok()?);
+        Some(Self {
+            changed: (0, 0),
+            ..stamp
+        })
+    }
+
     fn of(dir: BorrowedFd<'_>, path: &Path) -> Option<Self> {
         statat(dir, path, AtFlags::SYMLINK_NOFOLLOW)
             .ok()
@@ -177,7 +189,11 @@ mod tests {
     #[test]
     fn every_change_is_seen() {
         type Change = fn(&Path);
-        let changes: [(&str, Change); 8] = [
+        let changes: [(&str, Change); 9] = [
+            ("mode of the whole", |at| {
+                let mode = std::fs::Permissions::from_mode(0o711);
+                std::fs::set_permissions(at, mode).expect("chmod");
+            }),
             ("content", |at| {
                 std::fs::write(at.join("a/file"), "tex2").expect("write")
             }),

@@ -389,7 +389,11 @@ impl Stage for Run {
             .scratch(cx.run.as_str(), &cx.stage.file_name(), tree)
             .await?;
         let done = self.in_scratch(cx, &scratch).await;
-        workspace.discard(scratch).await;
+        match done {
+            Ok(_) => cx.leftovers.discard(workspace, scratch).await,
+            // Another attempt works at the same place.
+            Err(_) => workspace.discard(scratch).await,
+        }
         done
     }
 }
