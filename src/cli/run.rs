@@ -11,8 +11,8 @@ use super::watch::lookout::choose_now;
 use super::{look, plan as plan_command, project};
 use crate::base::{RunId, StageId, human_bytes};
 use crate::engine::{
-    Cancel, Definition, Ended, Engine, EngineError, NewRun, create, execute, rerun as create_like,
-    sites_of,
+    Cancel, Definition, Ended, Engine, EngineError, NewRun, Taken, create, rerun as create_like,
+    sites_of, take,
 };
 use crate::event::{Outcome, RunState};
 use crate::journal::{Journal, replay};
@@ -441,8 +441,12 @@ impl<'a, 'b> Session<'a, 'b> {
 /// every end of a stage would be a change of threads.
 async fn on_workers(engine: &Engine, start: &Start, cancel: &Cancel) -> Result<Ended, EngineError> {
     let (engine, cancel) = (engine.clone(), cancel.clone());
-    let (run, reset) = (start.run.clone(), start.reset.clone());
-    let work = tokio::spawn(async move { execute(&engine, &run, &reset, &cancel).await });
+    let ready = match take(&engine, &start.run, start.reset.is_empty())? {
+        Taken::Over(ended) => return Ok(ended),
+        Taken::Ready(ready) => ready,
+    };
+    let reset = start.reset.clone();
+    let work = tokio::spawn(async move { ready.execute(&engine, &reset, &cancel).await });
     match work.await {
         Ok(ended) => ended,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

@@ -9,6 +9,7 @@ mod place;
 mod run;
 pub mod schedule;
 mod stage;
+mod take;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use chain::{NewRun, create, create_with, rerun, take_back};
 use definition::sites;
 pub use definition::{Definition, sites_of};
 pub use run::{Ended, execute};
+pub use take::{Ready, Taken, take};
 
 use crate::base::{RunId, StageId};
 use crate::journal::{Journal, JournalError};

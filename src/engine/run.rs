@@ -13,11 +13,11 @@ use super::output::StageOutput;
 use super::place::WorkPlace;
 use super::schedule::{Decision, Lane, Schedule, Standing};
 use super::stage::{self, End, Shared, Task};
-use super::{Cancel, Definition, Engine, EngineError, sites};
+use super::take::{Ready, Taken, take};
+use super::{Cancel, Engine, EngineError, sites};
 use crate::base::{Masks, RunId, StageId};
 use crate::event::{Event, Outcome, RunState};
-use crate::journal::{JournalError, replay};
-use crate::plan::{Origin, build};
+use crate::journal::replay;
 use crate::ports::store::Change;
 use crate::stage::context::RUN_LABEL;
 use crate::stage::{Kind, Leftovers};
@@ -50,95 +50,96 @@ pub async fn execute(
     reset: &[StageId],
     cancel: &Cancel,
 ) -> Result<Ended, EngineError> {
-    let _held = engine.world.store.hold_run(run)?;
-    let store = engine.world.readers.store.clone();
-    let before = RunState::of(&replay(&*store, run)?);
-    let Some(created) = before.created.clone() else {
-        return Err(JournalError::NoRun(run.clone()).into());
-    };
-    if let (Some(outcome), true) = (before.outcome, reset.is_empty()) {
-        return Ok(Ended {
-            outcome,
-            chained: before.chained,
-        });
+    match take(engine, run, reset.is_empty())? {
+        Taken::Over(ended) => Ok(ended),
+        Taken::Ready(ready) => ready.execute(engine, reset, cancel).await,
     }
-    let project = Definition::load(&*store, run, &created.definition)?;
-    let origin = Origin {
-        commit: created.commit.clone(),
-        dirty: created.dirty,
-        cause: created.trigger.clone(),
-        inputs: created.inputs.clone(),
-        vars: created.vars.clone(),
-        watched: created.watched.clone(),
-        upstream: created.upstream.clone(),
-        only: created.only.clone(),
-    };
-    let plan = Arc::new(build(&project, &created.pipeline, origin)?);
-    let readers = &engine.world.readers;
-    let secrets = plan.fetch(readers).await?;
-    let masks = Masks::with_late(secrets.values(), readers.late.clone());
-    let vars = plan.vars(readers).await;
-    let values = plan.values(run.clone(), readers, vars, secrets, false);
-    let attempt = before.attempt + 1;
-    let event = Event::RunStarted {
-        attempt,
-        reset: reset.to_vec(),
-    };
-    let mut changes = Vec::new();
-    if before.outcome.is_some() {
-        changes.push(Change::ReopenRun(run.clone()));
-    }
-    engine
-        .journal
-        .commit(vec![(run.clone(), event)], changes)
-        .await?;
-    // The fold is taken anew so that what was reset counts as not begun.
-    let before = RunState::of(&replay(&*store, run)?);
-    let shared = Arc::new(Shared {
-        engine: engine.clone(),
-        tree: plan.tree(readers).await?,
-        plan: plan.clone(),
-        values,
-        masks,
-        run: run.clone(),
-        root: created.root.clone(),
-        leftovers: Leftovers::new(),
-        resumed: attempt > 1,
-    });
-    if attempt > 1 {
-        reap_processes(&shared).await;
-    }
-    look_for_request(&shared, cancel)?;
-    let entered = enter_run_group(&shared, cancel).await?;
-    let mut runner = Runner::new(shared.clone(), cancel.clone(), &before);
-    let (place, refused) = match entered {
-        Ok(place) => (place, None),
-        Err(refused) => (None, Some(refused)),
-    };
-    let ran = runner.run(refused).await;
-    let outcome = runner.outcome();
-    let left = shared.leftovers.gone().await;
-    let look = attempt > 1 || cancel.is_requested() || !left.is_empty();
-    for error in left {
-        warn(&shared, None, format!("left for another try: {error}"));
-    }
-    sweep(&shared, look).await;
-    ran?;
-    // The group is free before what follows from this run begins.
-    drop(place);
-    chain::finish(
-        engine,
-        &shared,
-        &Chained {
-            project: &project,
-            created: &created,
+}
+
+impl Ready {
+    /// Brings it to its end.
+    pub async fn execute(
+        self: Box<Self>,
+        engine: &Engine,
+        reset: &[StageId],
+        cancel: &Cancel,
+    ) -> Result<Ended, EngineError> {
+        let Self {
+            run,
+            held: _held,
+            before,
+            created,
+            project,
+            plan,
+        } = *self;
+        let run = &run;
+        let store = engine.world.readers.store.clone();
+        let readers = &engine.world.readers;
+        let secrets = plan.fetch(readers).await?;
+        let masks = Masks::with_late(secrets.values(), readers.late.clone());
+        let vars = plan.vars(readers).await;
+        let values = plan.values(run.clone(), readers, vars, secrets, false);
+        let attempt = before.attempt + 1;
+        let event = Event::RunStarted {
             attempt,
-            outcome,
-            // What follows relies on the whole pipeline, at a commit.
-            follow: engine.chain && !created.dirty && created.only.is_empty(),
-        },
-    )
-    .await
+            reset: reset.to_vec(),
+        };
+        let mut changes = Vec::new();
+        if before.outcome.is_some() {
+            changes.push(Change::ReopenRun(run.clone()));
+        }
+        engine
+            .journal
+            .commit(vec![(run.clone(), event)], changes)
+            .await?;
+        // The fold is taken anew so that what was reset counts as not begun.
+        let before = RunState::of(&replay(&*store, run)?);
+        let shared = Arc::new(Shared {
+            engine: engine.clone(),
+            tree: plan.tree(readers).await?,
+            plan: plan.clone(),
+            values,
+            masks,
+            run: run.clone(),
+            root: created.root.clone(),
+            leftovers: Leftovers::new(),
+            resumed: attempt > 1,
+        });
+        if attempt > 1 {
+            reap_processes(&shared).await;
+        }
+        look_for_request(&shared, cancel)?;
+        let entered = enter_run_group(&shared, cancel).await?;
+        let mut runner = Runner::new(shared.clone(), cancel.clone(), &before);
+        let (place, refused) = match entered {
+            Ok(place) => (place, None),
+            Err(refused) => (None, Some(refused)),
+        };
+        let ran = runner.run(refused).await;
+        let outcome = runner.outcome();
+        let left = shared.leftovers.gone().await;
+        let look = attempt > 1 || cancel.is_requested() || !left.is_empty();
+        for error in left {
+            warn(&shared, None, format!("left for another try: {error}"));
+        }
+        sweep(&shared, look).await;
+        ran?;
+        // The group is free before what follows from this run begins.
+        drop(place);
+        chain::finish(
+            engine,
+            &shared,
+            &Chained {
+                project: &project,
+                created: &created,
+                attempt,
+                outcome,
+                // What follows relies on the whole pipeline, at a commit.
+                follow: engine.chain && !created.dirty && created.only.is_empty(),
+            },
+        )
+        .await
+    }
 }
 
 /// Ends what a process that was killed left on this host. Whoever starts a stage again must find
