@@ -8,6 +8,9 @@ use super::error::{Problem, YamlError};
 use super::{MAX_DEPTH, MAX_NODES, MAX_TEXT};
 use crate::base::Span;
 
+/// About as many bytes of a manifest make one event.
+const BYTES_PER_NODE: usize = 8;
+
 /// The events of a text, in its order.
 #[derive(Debug)]
 pub(super) struct Events {
@@ -82,7 +85,8 @@ pub(super) fn read(text: &str) -> Result<Events, YamlError> {
             format!("text is larger than {MAX_TEXT} bytes"),
         ));
     }
-    let mut list: Vec<Node> = Vec::new();
+    // Room for what a manifest of this size usually holds: growing would copy it a dozen times.
+    let mut list: Vec<Node> = Vec::with_capacity((text.len() / BYTES_PER_NODE).min(MAX_NODES));
     let mut open: Vec<usize> = Vec::new();
     let mut parser = Parser::new_from_str(text);
     let mut cursor = Cursor::new(text);
