@@ -211,19 +211,27 @@ impl Attempt for Asked<'_> {
             Ok(request) => request,
             Err(why) => return Ok(Err(nothing(why, false))),
         };
-        let exchange = async {
-            let response = aws.http.send(request).await?;
-            let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            let body = if matches!(status, 200..=299) {
-                http::read(response, ask.limit).await?
-            } else {
-                http::read_start(response, ERROR).await
-            };
-            Ok((status, headers, body))
+        // Long transfers take long, and a service that says nothing is not waited for as if it sent
+        // as much as it may.
+        let patience = |bytes: u64| aws.patience + Duration::from_secs(bytes / SLOWEST);
+        let sending = patience(ask.body.len() as u64);
+        let answer = match tokio::time::timeout(sending, aws.http.send(request)).await {
+            Ok(Ok(response)) => {
+                let (status, headers) = (response.status().as_u16(), response.headers().clone());
+                let length = response.content_length().unwrap_or(ask.limit);
+                let receiving = patience(length.min(ask.limit).min(1 << 30));
+                let receive = async {
+                    match status {
+                        200..=299 => http::read(response, ask.limit).await,
+                        _ => Ok(http::read_start(response, ERROR).await),
+                    }
+                };
+                let body = tokio::time::timeout(receiving, receive).await;
+                body.map(|body| body.map(|body| (status, headers, body)))
+            }
+            Ok(Err(error)) => Ok(Err(error)),
+            Err(late) => Err(late),
         };
-        let moved = (ask.body.len() as u64).saturating_add(ask.limit.min(1 << 30));
-        let patience = aws.patience + Duration::from_secs(moved / SLOWEST);
-        let answer = tokio::time::timeout(patience, exchange).await;
         let (status, headers, body) = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(HttpError::TooLarge(limit))) => {
