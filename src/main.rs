@@ -252,10 +252,16 @@ impl Worlds for Host {
         Ok(Arc::new(doorbell))
     }
 
-    fn simulated(&self, commit: Commit, files: Vec<(String, String)>) -> World {
+    fn simulated(
+        &self,
+        commit: Commit,
+        files: Vec<(String, String)>,
+        containers: Vec<String>,
+    ) -> World {
         let options = SimOptions {
             commit,
             files: files.into_iter().collect(),
+            containers,
             start: Some(now()),
             ..SimOptions::for_show()
         };

@@ -274,7 +274,10 @@ async fn simulated(app: &App<'_>, plan: &Plan) -> Result<World, Failure> {
             files.push((path, text));
         }
     }
-    Ok(app.worlds.simulated(plan.origin.commit.clone(), files))
+    let stages = plan.stages.iter();
+    let containers = stages.flat_map(|stage| stage.body.containers()).collect();
+    let commit = plan.origin.commit.clone();
+    Ok(app.worlds.simulated(commit, files, containers))
 }
 
 pub(super) fn tell(app: &App<'_>, text: &str) {

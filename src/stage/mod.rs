@@ -210,6 +210,11 @@ pub trait Stage: std::fmt::Debug + Send + Sync {
         None
     }
 
+    /// Containers that what it changes must have, for a world that makes up what is not there.
+    fn containers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether it can be told to go back to a revision that it left as its output `revision`.
     fn goes_back(&self) -> bool {
         false

@@ -100,6 +100,7 @@ impl SimWorld {
         let mut state = State {
             life: 1,
             dice: options.seed,
+            cloud: services::Cloud::new(&options.containers),
             buckets: bucket::Stored::new(&options.objects, options.lenient_buckets),
             ..State::default()
         };

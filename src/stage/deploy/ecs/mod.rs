@@ -316,6 +316,12 @@ impl Stage for Ecs {
         Some("ecs")
     }
 
+    fn containers(&self) -> Vec<String> {
+        let own = self.containers.iter().map(|one| one.name.value.clone());
+        let before = self.before.iter().map(|one| one.container.clone());
+        own.chain(before).collect()
+    }
+
     fn goes_back(&self) -> bool {
         true
     }
