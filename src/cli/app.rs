@@ -56,13 +56,13 @@ pub trait Worlds: Sync {
         secret: crate::base::Secret,
     ) -> Result<Arc<dyn crate::ports::doorbell::Doorbell>, Failure>;
 
-    /// A simulated world with the pipelines and files of a repository at a commit; task definitions
-    /// that it makes up have these containers.
+    /// A simulated world with the pipelines and files of a repository at a commit, and this around
+    /// them.
     fn simulated(
         &self,
         commit: crate::base::Commit,
         files: Vec<(String, String)>,
-        containers: Vec<String>,
+        around: crate::stage::Scenery,
     ) -> World;
 }
 

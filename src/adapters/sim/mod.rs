@@ -41,6 +41,7 @@ mod gitops;
 mod host;
 mod image;
 mod ledger;
+mod made_up;
 mod network;
 mod options;
 mod play;

@@ -18,6 +18,8 @@ pub struct SimOptions {
     pub objects: BTreeMap<String, Vec<u8>>,
     /// Containers of task definitions that the world makes up; one named like its family if empty.
     pub containers: Vec<String>,
+    /// What files of manifest repositories that the world makes up hold: a file, and a path in it.
+    pub keys: Vec<(String, String)>,
     /// How long things take.
     pub latency: Latency,
     /// What the clock shows at first; the commit's time if absent.

@@ -105,7 +105,8 @@ async fn bad_weather_leaves_whole_objects_or_none() {
         let place: ObjectPlace = format!("s3://kept/a/{seed}").parse().expect("a place");
         let file = dir.path().join("source");
         std::fs::write(&file, &bytes).expect("write");
-        let put = clouds.store(&account, &place, &file, &notes(&bytes), &Silent, &cancel);
+        let notes = notes(&bytes);
+        let put = clouds.store(&account, &place, &file, &notes, &Silent, &cancel);
         match put.await {
             Ok(()) => stored += 1,
             // Whatever it is, the next run may do better.
@@ -121,7 +122,7 @@ async fn bad_weather_leaves_whole_objects_or_none() {
         if let Some(object) = found {
             assert_eq!(
                 (object.size, &object.notes),
-                (size as u64, &notes(&bytes)),
+                (size as u64, &notes),
                 "{seed}"
             );
             // And comes back through the same weather.

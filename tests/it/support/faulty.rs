@@ -254,9 +254,10 @@ async fn pass(
         .split(' ')
         .nth(1)
         .and_then(|word| word.parse().ok());
-    let mut passed = state.passed.lock().expect("the server does not panic");
-    passed.push((request.clone(), status.unwrap_or(0)));
-    drop(passed);
+    {
+        let mut passed = state.passed.lock().expect("the server does not panic");
+        passed.push((request.clone(), status.unwrap_or(0)));
+    }
     answer.truncate(limit);
     client.write_all(&answer).await
 }

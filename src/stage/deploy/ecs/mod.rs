@@ -31,8 +31,8 @@ use crate::lang::Template;
 use crate::ports::services::{CapacityProvider, Controller, Place, ServiceState, short_revision};
 use crate::stage::grant::{Arns, Grant};
 use crate::stage::{
-    CheckContext, Done, Failure, Forecast, Lowering, PlanContext, Read, Stage, StageContext,
-    Verdict, Want,
+    CheckContext, Done, Failure, Forecast, Lowering, PlanContext, Read, Scenery, Stage,
+    StageContext, Verdict, Want,
 };
 
 use before::Around;
@@ -316,10 +316,13 @@ impl Stage for Ecs {
         Some("ecs")
     }
 
-    fn containers(&self) -> Vec<String> {
+    fn scenery(&self) -> Scenery {
         let own = self.containers.iter().map(|one| one.name.value.clone());
         let before = self.before.iter().map(|one| one.container.clone());
-        own.chain(before).collect()
+        Scenery {
+            containers: own.chain(before).collect(),
+            ..Scenery::default()
+        }
     }
 
     fn goes_back(&self) -> bool {
