@@ -103,8 +103,8 @@ impl Decls {
         };
         let before = diagnostics.len();
         validate(node, spec, diagnostics);
-        let broken = diagnostics[before..].iter().any(Diagnostic::is_error);
         let (names, rest) = names_and_rest(node, diagnostics);
+        let broken = diagnostics[before..].iter().any(Diagnostic::is_error);
         for name in names {
             // A declaration with mistakes keeps its name, so that its users are not reported too.
             let cx = DeclContext {
