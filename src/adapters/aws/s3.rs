@@ -48,6 +48,8 @@ pub(super) struct Ask<'a> {
     pub(super) body: Bytes,
     /// Most bytes of an answer.
     pub(super) limit: u64,
+    /// What an answer that makes sense holds.
+    pub(super) sense: &'static str,
 }
 
 impl<'a> Ask<'a> {
@@ -71,7 +73,14 @@ impl<'a> Ask<'a> {
             headers: Vec::new(),
             body: Bytes::new(),
             limit,
+            sense: "",
         }
+    }
+
+    /// The same, but an answer without this text is none, however well it calls itself.
+    pub(super) fn holding(mut self, sense: &'static str) -> Self {
+        self.sense = sense;
+        self
     }
 
     /// Adds a parameter.
@@ -250,6 +259,10 @@ impl Attempt for Asked<'_> {
         // Of what takes long to put together the status comes first, and then whether it worked.
         let late = ask.method == Method::POST && body.windows(7).any(|seven| seven == b"<Error>");
         if matches!(status, 200..=299) && !late {
+            if !ask.sense.is_empty() && !String::from_utf8_lossy(&body).contains(ask.sense) {
+                let why = "it sent an answer that makes no sense".to_owned();
+                return Ok(Err(nothing(why, true)));
+            }
             return Ok(Ok(Answer { headers, body }));
         }
         let text = String::from_utf8_lossy(&body);

@@ -45,6 +45,8 @@ fn shows(program: &Program, pipeline: &str, stages: &[&str]) {
     ];
     let ended = program.run_with(&env, &args);
     assert_eq!(ended.code, Some(0), "{pipeline}: {ended:#?}");
+    // Nor is anything amiss of which one could do without.
+    assert!(!ended.out.contains("failed"), "{pipeline}: {ended:#?}");
     for stage in stages {
         assert!(ended.out.contains(stage), "{stage}: {ended:#?}");
     }
