@@ -33,7 +33,7 @@ pub struct Moto {
     child: Child,
     address: SocketAddr,
     // Holds its log.
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Moto {
@@ -68,7 +68,7 @@ impl Moto {
         let mut moto = Self {
             child,
             address,
-            _dir: dir,
+            dir,
         };
         let patience = Instant::now() + Duration::from_secs(60);
         while Instant::now() < patience {
@@ -87,6 +87,12 @@ impl Moto {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it printed so far.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.dir.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Its address as an endpoint.
