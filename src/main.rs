@@ -40,6 +40,7 @@ use pipewright::ports::scanner::Scanner;
 use pipewright::ports::store::{Pruned, Retention, Store, StoreReader as _};
 use pipewright::ports::{Readers, World};
 use pipewright::report::{Style, Tone};
+use pipewright::stage::Scenery;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -252,10 +253,12 @@ impl Worlds for Host {
         Ok(Arc::new(doorbell))
     }
 
-    fn simulated(&self, commit: Commit, files: Vec<(String, String)>) -> World {
+    fn simulated(&self, commit: Commit, files: Vec<(String, String)>, around: Scenery) -> World {
         let options = SimOptions {
             commit,
             files: files.into_iter().collect(),
+            containers: around.containers,
+            keys: around.keys,
             start: Some(now()),
             ..SimOptions::for_show()
         };

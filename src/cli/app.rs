@@ -56,8 +56,14 @@ pub trait Worlds: Sync {
         secret: crate::base::Secret,
     ) -> Result<Arc<dyn crate::ports::doorbell::Doorbell>, Failure>;
 
-    /// A simulated world with the pipelines and files of a repository at a commit.
-    fn simulated(&self, commit: crate::base::Commit, files: Vec<(String, String)>) -> World;
+    /// A simulated world with the pipelines and files of a repository at a commit, and this around
+    /// them.
+    fn simulated(
+        &self,
+        commit: crate::base::Commit,
+        files: Vec<(String, String)>,
+        around: crate::stage::Scenery,
+    ) -> World;
 }
 
 /// The database of advisories.

@@ -16,12 +16,14 @@ use crate::engine::{
 };
 use crate::event::{Outcome, RunState};
 use crate::journal::{Journal, replay};
+use crate::pipeline::Project;
 use crate::plan::{Origin, Plan, build};
 use crate::ports::World;
 use crate::ports::store::StoreReader;
 use crate::report::{
     Json, Plain, Reporter, RunReport, Summary, Terminal, Tty, junit, markdown, summary,
 };
+use crate::stage::Scenery;
 use crate::stage::context::RUN_LABEL;
 
 /// Time a stage gets between being asked and being forced to stop.
@@ -94,7 +96,7 @@ pub(super) async fn run(app: &App<'_>, args: &Run) -> Result<Exit, Failure> {
     }
     let plan = build(&project, pipeline, origin)?;
     let world = if args.simulate {
-        simulated(app, &plan).await?
+        simulated(app, &project, &plan).await?
     } else {
         real
     };
@@ -264,7 +266,7 @@ fn unfinished(store: &dyn StoreReader, run: RunId) -> Result<Vec<Start>, Failure
 }
 
 /// The simulated world with the files of the commit, so that contexts and manifests are there.
-async fn simulated(app: &App<'_>, plan: &Plan) -> Result<World, Failure> {
+async fn simulated(app: &App<'_>, project: &Project, plan: &Plan) -> Result<World, Failure> {
     const MAX_FILE: u64 = 1 << 20;
     let root = app.root();
     let mut files = Vec::new();
@@ -274,7 +276,16 @@ async fn simulated(app: &App<'_>, plan: &Plan) -> Result<World, Failure> {
             files.push((path, text));
         }
     }
-    Ok(app.worlds.simulated(plan.origin.commit.clone(), files))
+    let mut around = Scenery::default();
+    // Of the whole project: what follows runs in the same world.
+    let pipelines = project.pipelines.values();
+    for stage in pipelines.flat_map(|pipeline| &pipeline.stages) {
+        let scenery = stage.body.scenery();
+        around.containers.extend(scenery.containers);
+        around.keys.extend(scenery.keys);
+    }
+    let commit = plan.origin.commit.clone();
+    Ok(app.worlds.simulated(commit, files, around))
 }
 
 pub(super) fn tell(app: &App<'_>, text: &str) {

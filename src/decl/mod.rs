@@ -29,7 +29,7 @@ pub use registry::{Creation, RegistryDecl};
 pub use repo::{Repo, SignBy};
 pub use secret::{Kept, KeptIn, SecretDecl, Var, VarSource};
 
-use crate::base::{Diagnostic, Source, Span, Spanned};
+use crate::base::{Applicability, Diagnostic, Source, Span, Spanned};
 use crate::lang::spec::NodeSpec;
 use crate::lang::{Binding, Node, Reference, Template, Value, is_name, suggest::suggest, validate};
 
@@ -103,8 +103,8 @@ impl Decls {
         };
         let before = diagnostics.len();
         validate(node, spec, diagnostics);
-        let broken = diagnostics[before..].iter().any(Diagnostic::is_error);
         let (names, rest) = names_and_rest(node, diagnostics);
+        let broken = diagnostics[before..].iter().any(Diagnostic::is_error);
         for name in names {
             // A declaration with mistakes keeps its name, so that its users are not reported too.
             let cx = DeclContext {
@@ -431,6 +431,10 @@ fn names_and_rest<'a>(
         let last = index + 1 == node.args.len();
         if index > 0 && last && (!is_name(&text.value) || value.raw.starts_with('"')) {
             rest = Some(value);
+        } else if index > 0 && last && follows_properties(node, value) {
+            // Taken for what it was meant as, so that nothing is said of a second declaration.
+            diagnostics.push(behind_properties(node, &text));
+            rest = Some(value);
         } else if is_name(&text.value) {
             names.push(text);
         } else {
@@ -446,6 +450,35 @@ fn names_and_rest<'a>(
         }
     }
     (names, rest)
+}
+
+/// Whether an argument stands behind the properties, where nobody writes a name.
+fn follows_properties(node: &Node, value: &Value) -> bool {
+    let mut props = node.props.iter();
+    props.any(|prop| prop.name.span.start < value.span.start)
+}
+
+fn behind_properties(node: &Node, text: &Spanned<String>) -> Diagnostic {
+    let (word, kind) = (&text.value, &node.name.value);
+    let meant = match kind.as_str() {
+        "image" => "the image's repository",
+        _ => "no name",
+    };
+    Diagnostic::error(
+        "PW0015",
+        format!("`{word}` would be the name of another {kind}, and stands behind the properties"),
+        &node.source,
+        text.span,
+    )
+    .help(format!(
+        "if it is {meant}, put it into quotes: `\"{word}\"`; names come before the properties"
+    ))
+    .fix(
+        "put it into quotes",
+        Applicability::Unsafe,
+        text.span,
+        format!("\"{word}\""),
+    )
 }
 
 fn put<T>(

@@ -5,6 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
+use crate::base::Timestamp;
+
 /// Longest claim that is kept, in characters.
 const LONGEST: usize = 300;
 
@@ -22,9 +24,7 @@ pub struct Claims {
 impl Claims {
     /// The claims of a token, if it is one. A claim that is missing is `(none)`.
     pub fn of(token: &str) -> Option<Self> {
-        let payload = token.trim().split('.').nth(1)?;
-        let bytes = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-        let value: Value = serde_json::from_slice(&bytes).ok()?;
+        let value = payload(token)?;
         let map = value.as_object()?;
         let text = |name: &str| match map.get(name) {
             Some(Value::String(text)) => shown(text),
@@ -46,6 +46,21 @@ impl Claims {
         let host = self.issuer.strip_prefix("https://");
         host.unwrap_or(&self.issuer).trim_end_matches('/')
     }
+}
+
+/// When a token runs out, if it says so.
+pub fn expiry(token: &str) -> Option<Timestamp> {
+    let seconds = payload(token)?.get("exp")?.as_f64()?;
+    // Whatever is out of range is no time.
+    (0.0..1e11)
+        .contains(&seconds)
+        .then_some(Timestamp((seconds * 1000.0) as i64))
+}
+
+fn payload(token: &str) -> Option<Value> {
+    let payload = token.trim().split('.').nth(1)?;
+    let bytes = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 fn shown(text: &str) -> String {
@@ -74,6 +89,20 @@ mod tests {
         assert_eq!(claims.audience, "sts.amazonaws.com, x");
         let long = format!(r#"{{"sub":"{}"}}"#, "x".repeat(100_000));
         assert_eq!(Claims::of(&token(&long)).unwrap().subject.len(), LONGEST);
+    }
+
+    #[test]
+    fn a_token_says_when_it_runs_out() {
+        for (text, end) in [
+            (r#"{"exp":1000000000}"#, Some(1_000_000_000_000)),
+            (r#"{"exp":1.5}"#, Some(1500)),
+            (r#"{"exp":1e300}"#, None),
+            (r#"{"exp":-1}"#, None),
+            (r#"{"exp":"soon"}"#, None),
+            ("{}", None),
+        ] {
+            assert_eq!(expiry(&token(text)).map(|end| end.0), end, "{text}");
+        }
     }
 
     #[test]

@@ -161,6 +161,15 @@ pub enum Want {
     Gate(String),
 }
 
+/// What a world that is made up must hold, so that a stage finds what it changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scenery {
+    /// Containers of task definitions.
+    pub containers: Vec<String>,
+    /// Files of other repositories, and a path to a value in each.
+    pub keys: Vec<(String, String)>,
+}
+
 /// A lowered stage.
 #[async_trait]
 pub trait Stage: std::fmt::Debug + Send + Sync {
@@ -208,6 +217,11 @@ pub trait Stage: std::fmt::Debug + Send + Sync {
     /// The group of the kind it belongs to, if its kind has several: `deploy docker`.
     fn variant(&self) -> Option<&'static str> {
         None
+    }
+
+    /// What it looks for outside of the repository, for a world that makes up what is not there.
+    fn scenery(&self) -> Scenery {
+        Scenery::default()
     }
 
     /// Whether it can be told to go back to a revision that it left as its output `revision`.

@@ -268,7 +268,10 @@ impl Aws {
         let value = |text: &str| HeaderValue::from_str(text).map_err(|error| error.to_string());
         let to = request.headers_mut();
         to.insert(CONTENT_TYPE, value(&kind)?);
-        to.insert(HeaderName::from_static("x-amz-target"), value(&target)?);
+        // A form names its action itself.
+        if service.json != QUERY {
+            to.insert(HeaderName::from_static("x-amz-target"), value(&target)?);
+        }
         let signer = Signer {
             credentials,
             region,

@@ -11,10 +11,11 @@ use aws_sdk_sts::types::Tag;
 
 use super::Aws;
 use super::connector::Unreadable;
-use super::denied::{Problem, trust};
+use super::denied::{Problem, about_token};
+use crate::adapters::clock::SystemClock;
 use crate::adapters::http::one_line;
 use crate::base::Secret;
-use crate::formats::web_token::Claims;
+use crate::ports::clock::Clock as _;
 use crate::ports::cloud::{Caller, CloudError, WebIdentity};
 
 /// Credentials are not used this close to their end.
@@ -274,7 +275,8 @@ impl Aws {
             Ok(answer) => self.given(role, answer.credentials()),
             Err(error) => {
                 let problem = Problem::of("sts:AssumeRoleWithWebIdentity", role, error);
-                let hint = trust(Claims::of(token.expose()).as_ref(), role);
+                let now = SystemClock.now();
+                let hint = about_token(&problem, token.expose(), role, now);
                 Err(self.explain(&problem, None, &format!("; {hint}")))
             }
         }

@@ -6,7 +6,8 @@ use aws_smithy_runtime_api::http::Response;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::Aws;
-use crate::formats::web_token::Claims;
+use crate::base::Timestamp;
+use crate::formats::web_token::{self, Claims};
 use crate::ports::cloud::{Caller, CloudError};
 
 /// A call that brought nothing.
@@ -190,6 +191,29 @@ impl Aws {
             message: format!("{message}{hint}"),
         }
     }
+}
+
+/// Why a token may not have been accepted, and what helps.
+pub(super) fn about_token(problem: &Problem, token: &str, role: &str, now: Timestamp) -> String {
+    let claims = Claims::of(token);
+    let anew = "whoever writes it has to write a new one";
+    match web_token::expiry(token) {
+        Some(end) if end <= now => return format!("the token ran out at {end}: {anew}"),
+        _ if problem.is("ExpiredTokenException") => {
+            return format!(
+                "the token ran out, by the clock of AWS: {anew}, and mind the clock of this machine"
+            );
+        }
+        _ => {}
+    }
+    if let (true, Some(claims)) = (problem.is("IDPCommunicationError"), &claims) {
+        return format!(
+            "AWS could not fetch the keys of the token's issuer: https://{}/.well-known/openid-configuration and what \
+             it names must answer AWS, soon and on the internet",
+            claims.provider()
+        );
+    }
+    trust(claims.as_ref(), role)
 }
 
 /// What a role's trust policy must say for a token to be accepted.

@@ -48,6 +48,8 @@ pub(super) struct Ask<'a> {
     pub(super) body: Bytes,
     /// Most bytes of an answer.
     pub(super) limit: u64,
+    /// What an answer that makes sense holds.
+    pub(super) sense: &'static str,
 }
 
 impl<'a> Ask<'a> {
@@ -71,7 +73,14 @@ impl<'a> Ask<'a> {
             headers: Vec::new(),
             body: Bytes::new(),
             limit,
+            sense: "",
         }
+    }
+
+    /// The same, but an answer without this text is none, however well it calls itself.
+    pub(super) fn holding(mut self, sense: &'static str) -> Self {
+        self.sense = sense;
+        self
     }
 
     /// Adds a parameter.
@@ -211,19 +220,27 @@ impl Attempt for Asked<'_> {
             Ok(request) => request,
             Err(why) => return Ok(Err(nothing(why, false))),
         };
-        let exchange = async {
-            let response = aws.http.send(request).await?;
-            let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            let body = if matches!(status, 200..=299) {
-                http::read(response, ask.limit).await?
-            } else {
-                http::read_start(response, ERROR).await
-            };
-            Ok((status, headers, body))
+        // Long transfers take long, and a service that says nothing is not waited for as if it sent
+        // as much as it may.
+        let patience = |bytes: u64| aws.patience + Duration::from_secs(bytes / SLOWEST);
+        let sending = patience(ask.body.len() as u64);
+        let answer = match tokio::time::timeout(sending, aws.http.send(request)).await {
+            Ok(Ok(response)) => {
+                let (status, headers) = (response.status().as_u16(), response.headers().clone());
+                let length = response.content_length().unwrap_or(ask.limit);
+                let receiving = patience(length.min(ask.limit).min(1 << 30));
+                let receive = async {
+                    match status {
+                        200..=299 => http::read(response, ask.limit).await,
+                        _ => Ok(http::read_start(response, ERROR).await),
+                    }
+                };
+                let body = tokio::time::timeout(receiving, receive).await;
+                body.map(|body| body.map(|body| (status, headers, body)))
+            }
+            Ok(Err(error)) => Ok(Err(error)),
+            Err(late) => Err(late),
         };
-        let moved = (ask.body.len() as u64).saturating_add(ask.limit.min(1 << 30));
-        let patience = aws.patience + Duration::from_secs(moved / SLOWEST);
-        let answer = tokio::time::timeout(patience, exchange).await;
         let (status, headers, body) = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(HttpError::TooLarge(limit))) => {
@@ -242,6 +259,10 @@ impl Attempt for Asked<'_> {
         // Of what takes long to put together the status comes first, and then whether it worked.
         let late = ask.method == Method::POST && body.windows(7).any(|seven| seven == b"<Error>");
         if matches!(status, 200..=299) && !late {
+            if !ask.sense.is_empty() && !String::from_utf8_lossy(&body).contains(ask.sense) {
+                let why = "it sent an answer that makes no sense".to_owned();
+                return Ok(Err(nothing(why, true)));
+            }
             return Ok(Ok(Answer { headers, body }));
         }
         let text = String::from_utf8_lossy(&body);

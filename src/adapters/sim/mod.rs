@@ -41,6 +41,7 @@ mod gitops;
 mod host;
 mod image;
 mod ledger;
+mod made_up;
 mod network;
 mod options;
 mod play;
@@ -100,6 +101,7 @@ impl SimWorld {
         let mut state = State {
             life: 1,
             dice: options.seed,
+            cloud: services::Cloud::new(&options.containers),
             buckets: bucket::Stored::new(&options.objects, options.lenient_buckets),
             ..State::default()
         };

@@ -16,8 +16,10 @@ pub struct SimOptions {
     pub files: BTreeMap<String, String>,
     /// Objects of buckets, by address: `s3://BUCKET/KEY`.
     pub objects: BTreeMap<String, Vec<u8>>,
-    /// Names of the containers of services, by service: what runs there at first. One of the service's own name if absent.
-    pub containers: BTreeMap<String, Vec<String>>,
+    /// Containers of task definitions that the world makes up; one named like its family if empty.
+    pub containers: Vec<String>,
+    /// What files of manifest repositories that the world makes up hold: a file, and a path in it.
+    pub keys: Vec<(String, String)>,
     /// How long things take.
     pub latency: Latency,
     /// What the clock shows at first; the commit's time if absent.
@@ -27,7 +29,8 @@ pub struct SimOptions {
     pub lenient_remotes: bool,
     /// Whether an image of a repository that nobody pushed to can be pulled all the same.
     pub lenient_images: bool,
-    /// Whether a bucket that nobody declared exists.
+    /// Whether a bucket that nobody declared exists, and holds a made-up task definition where one
+    /// is read.
     pub lenient_buckets: bool,
     /// Whether a secret that nobody declared has the value `simulated-name`.
     pub lenient_secrets: bool,

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::call::{Call, Done, Life};
 use super::disk::{Files, relative};
 use super::ledger::Rule;
+use super::made_up::{is_other_name, placeholder};
 use super::state::State;
 use crate::base::{Digest, Timestamp};
 use crate::ports::vcs::{
@@ -153,21 +154,6 @@ impl Remotes {
     }
 }
 
-/// What stands in a file that nobody declared: enough for an edit to find a document to work on.
-fn placeholder(path: &str) -> &'static str {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    match (name, extension) {
-        ("kustomization.yaml" | "kustomization.yml" | "Kustomization", _) => {
-            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
-        }
-        (_, "yaml" | "yml") => "# stands in for the real file\nsimulated: true\n",
-        (_, "json") => "{\n  \"simulated\": true\n}\n",
-        (_, "toml") => "# stands in for the real file\nsimulated = true\n",
-        _ => "# stands in for the real file\n",
-    }
-}
-
 fn call(name: &'static str, remote: &Remote, also: &[String]) -> Call {
     let subject = format!("{}#{}", remote.url, remote.branch);
     Call::new(name, std::iter::once(subject).chain(also.iter().cloned()))
@@ -208,6 +194,7 @@ impl State {
         remote: &Remote,
         paths: &[String],
         lenient: bool,
+        keys: &[(String, String)],
     ) -> Result<Snapshot, VcsError> {
         let url = &remote.url;
         if self.springs_up(remote, lenient)? {
@@ -229,10 +216,9 @@ impl State {
         let object = objects.get_mut(&tip).expect("a branch stands at an object");
         let mut files = BTreeMap::new();
         for path in paths {
-            if repo.lenient && !object.files.contains_key(path) {
-                object
-                    .files
-                    .insert(path.clone(), placeholder(path).as_bytes().into());
+            if repo.lenient && !object.files.contains_key(path) && !is_other_name(path, paths) {
+                let text = placeholder(path, keys);
+                object.files.insert(path.clone(), text.as_bytes().into());
             }
             if let Some(bytes) = object.files.get(path) {
                 files.insert(path.clone(), bytes.to_vec());
@@ -397,9 +383,12 @@ impl VcsReader for Life {
         let call = call("vcs.snapshot", remote, paths);
         let mut ticket = self.enter::<VcsError>(&call, None).await?;
         let lenient = self.shared.options.lenient_remotes;
+        let keys = &self.shared.options.keys;
         self.act(&call, &mut ticket, |state| {
             state.check_remote(&call, remote);
-            state.snapshot(remote, paths, lenient).map(Done::nothing)
+            state
+                .snapshot(remote, paths, lenient, keys)
+                .map(Done::nothing)
         })
         .await
     }

@@ -21,6 +21,8 @@ use crate::ports::services::{
 /// The services of a simulated world.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cloud {
+    /// Containers of definitions that are made up.
+    containers: Vec<String>,
     /// Revisions by family, the first one first.
     families: BTreeMap<String, Vec<Value>>,
     /// By cluster and service.
@@ -45,15 +47,42 @@ fn arn(kind: &str, rest: &str) -> String {
 }
 
 impl Cloud {
-    /// The latest revision of a family; the first one is made up, with one container.
+    /// Services whose task definitions have these containers until somebody registers others.
+    pub(super) fn new(containers: &[String]) -> Self {
+        let mut named: Vec<String> = Vec::new();
+        for name in containers {
+            if !named.contains(name) {
+                named.push(name.clone());
+            }
+        }
+        Self {
+            containers: named,
+            ..Self::default()
+        }
+    }
+
+    /// A task definition that nobody wrote. It names no family, as what is meant for any.
+    pub(super) fn made_up(&self, or: &str) -> Value {
+        let one = [or.to_owned()];
+        let names = match self.containers.as_slice() {
+            [] => &one,
+            names => names,
+        };
+        let containers = names
+            .iter()
+            .map(|name| json!({"name": name, "image": "simulated", "essential": true}));
+        json!({"containerDefinitions": containers.collect::<Vec<_>>()})
+    }
+
+    /// The latest revision of a family; the first one is made up.
     fn latest(&mut self, family: &str) -> &mut Vec<Value> {
+        let mut first = self.made_up(family);
         self.families.entry(family.to_owned()).or_insert_with(|| {
-            vec![json!({
-                "family": family,
-                "taskDefinitionArn": arn("task-definition", &format!("{family}:1")),
-                "revision": 1, "status": "ACTIVE",
-                "containerDefinitions": [{"name": family, "image": "simulated", "essential": true}],
-            })]
+            first["family"] = json!(family);
+            first["taskDefinitionArn"] = json!(arn("task-definition", &format!("{family}:1")));
+            first["revision"] = json!(1);
+            first["status"] = json!("ACTIVE");
+            vec![first]
         })
     }
 

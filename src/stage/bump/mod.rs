@@ -23,13 +23,13 @@ pub use spec::KIND;
 use commit::Person;
 use edits::{Edit, Edits, apply, paths, short_commit};
 use pull_request::PullSpec;
-use spec::{EditSpec, File};
+use spec::{EditSpec, File, What};
 use undo::Undo;
 use write::{Job, pushed};
 
 use super::{
-    CheckContext, Done, Failure, Forecast, Missing, PlanContext, Read, Stage, StageContext, Values,
-    Verdict, Want,
+    CheckContext, Done, Failure, Forecast, Missing, PlanContext, Read, Scenery, Stage,
+    StageContext, Values, Verdict, Want,
 };
 use crate::base::{Diagnostic, Source, Spanned, StageId};
 use crate::decl::{self, ForgeDecl, Repo};
@@ -168,6 +168,24 @@ impl Stage for Bump {
 
     fn undoes(&self) -> bool {
         true
+    }
+
+    fn scenery(&self) -> Scenery {
+        let edits = self.files.iter().flat_map(|file| {
+            let edits = file.edits.iter();
+            edits.map(|edit| (&file.path, &edit.what))
+        });
+        let keys = edits.filter_map(|(file, what)| match what {
+            // What depends on the run is not known yet.
+            What::Set { path, .. } => {
+                Some((file.as_literal()?.to_owned(), path.as_literal()?.to_owned()))
+            }
+            _ => None,
+        });
+        Scenery {
+            keys: keys.collect(),
+            ..Scenery::default()
+        }
     }
 
     async fn forecast(&self, cx: &PlanContext<'_>) -> Forecast {

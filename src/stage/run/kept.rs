@@ -187,9 +187,24 @@ async fn newest(
     }
 }
 
-async fn store_cache(cache: &Stored, cx: &StageContext<'_>) -> Result<(), Failure> {
+/// An object, if it is there. Listed first: of one that is not there S3 says `AccessDenied` to
+/// whoever may list only below a prefix.
+async fn stored(
+    depot: &Depot,
+    place: &ObjectPlace,
+    cx: &StageContext<'_>,
+) -> Result<Option<Object>, Failure> {
     let buckets = &cx.world.buckets;
-    let there = buckets.find(&cache.depot.account, &cache.place).await?;
+    let listed = buckets.list(&depot.account, place, 1).await?;
+    // Keys are listed in order, and the one that is the prefix comes first.
+    if listed.iter().all(|object| object.place != *place) {
+        return Ok(None);
+    }
+    Ok(buckets.find(&depot.account, place).await?)
+}
+
+async fn store_cache(cache: &Stored, cx: &StageContext<'_>) -> Result<(), Failure> {
+    let there = stored(&cache.depot, &cache.place, cx).await?;
     if there.is_some() && cache.exact {
         return Ok(());
     }

@@ -20,7 +20,7 @@ fn place(text: &str) -> ObjectPlace {
 }
 
 /// Bytes that do not repeat.
-fn noise(size: usize) -> Vec<u8> {
+pub(super) fn noise(size: usize) -> Vec<u8> {
     let mut state = 7_u64;
     let mut bytes = Vec::with_capacity(size + 8);
     while bytes.len() < size {
@@ -33,7 +33,7 @@ fn noise(size: usize) -> Vec<u8> {
     bytes
 }
 
-fn notes(bytes: &[u8]) -> BTreeMap<String, String> {
+pub(super) fn notes(bytes: &[u8]) -> BTreeMap<String, String> {
     BTreeMap::from([("sha256".to_owned(), Digest::of(bytes).to_string())])
 }
 
@@ -211,13 +211,13 @@ async fn what_was_tampered_with_is_refused() {
 }
 
 /// A repository with this pipeline, and a way to run it in a state directory of its own.
-struct Project {
-    program: Program,
-    env: Vec<(String, String)>,
+pub(super) struct Project {
+    pub(super) program: Program,
+    pub(super) env: Vec<(String, String)>,
 }
 
 impl Project {
-    fn new(endpoint: &str, stages: &str) -> Self {
+    pub(super) fn new(endpoint: &str, stages: &str) -> Self {
         let text = format!(
             "aws store region=us-east-1 {{ endpoint \"{endpoint}\" }}\n\
              secret TOKEN env=TOKEN\n\
@@ -243,7 +243,7 @@ impl Project {
     }
 
     /// Runs the program on a machine: with a state directory of this name.
-    fn on(&self, machine: &str, args: &[&str]) -> Ended {
+    pub(super) fn on(&self, machine: &str, args: &[&str]) -> Ended {
         let state = self.program.outside().join(machine);
         let state = state.to_str().expect("a path in UTF-8");
         let args = [&["--state", state], args].concat();
@@ -251,14 +251,14 @@ impl Project {
     }
 
     #[track_caller]
-    fn run(&self, machine: &str, code: i32) -> String {
+    pub(super) fn run(&self, machine: &str, code: i32) -> String {
         let ended = self.on(machine, &["run", "ci", "--format", "plain"]);
         assert_eq!(ended.code, Some(code), "{machine}: {ended:#?}");
         ended.out
     }
 }
 
-const COUNT: &str = r#"run count {
+pub(super) const COUNT: &str = r#"run count {
     cache "kept" bucket=ci key="counts" { hash "lock"; fallback "other" }
     script "cat kept/* 2>/dev/null || echo nothing; echo from-$(cat lock) > kept/$(cat lock)"
 }"#;
@@ -358,7 +358,7 @@ fn trouble_with_a_cache_is_a_warning() {
     );
 }
 
-const HAND_ON: &str = r#"run make { script "mkdir dist; echo made > dist/thing"; produces "dist" bucket=ci }
+pub(super) const HAND_ON: &str = r#"run make { script "mkdir dist; echo made > dist/thing"; produces "dist" bucket=ci }
 run take {
     uses run.make
     env WHERE "${run.make.archive}"

@@ -350,3 +350,50 @@ async fn a_wrong_clock_is_put_right() {
         Some("ASIA1-session-4711")
     );
 }
+
+/// Tokens that are refused for another reason than the role's trust.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_refused_says_why() {
+    use base64::Engine as _;
+    let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    let dir = tempfile::tempdir().expect("a directory");
+    for (end, code, says) in [
+        (
+            1_000_000_000_u64,
+            "ExpiredTokenException",
+            "the token ran out at 2001-09-09T01:46:40Z: whoever writes it has to write a new one",
+        ),
+        (
+            4_000_000_000,
+            "ExpiredTokenException",
+            "the token ran out, by the clock of AWS",
+        ),
+        (
+            4_000_000_000,
+            "IDPCommunicationError",
+            "https://issuer.example.com/.well-known/openid-configuration and what it names must answer AWS",
+        ),
+        (
+            4_000_000_000,
+            "InvalidIdentityToken",
+            "that identity provider must exist with this audience",
+        ),
+    ] {
+        let front = Faulty::alone(move |_| refusal(400, code, "no"));
+        let payload = format!(
+            r#"{{"iss":"https://issuer.example.com","sub":"s","aud":"sts.amazonaws.com","exp":{end}}}"#
+        );
+        let token = format!("{}.{}.{SIGNATURE}", encode("{}"), encode(&payload));
+        let path = dir.path().join("own-token");
+        std::fs::write(&path, token).expect("write");
+        let account = Account {
+            web_identity: Some(WebIdentity::File(path)),
+            ..account(&format!("http://{}", front.address()), dir.path())
+        };
+        let late = LateSecrets::default();
+        let error = clouds(&late).caller(&account).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(says), "{code}: {text}");
+        assert!(!text.contains(SIGNATURE), "{text}");
+    }
+}

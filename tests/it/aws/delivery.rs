@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::support::delivery::{Answer, Delivery};
 use crate::support::faulty::{Faulty, Reply, Request};
-use crate::support::moto::{self, ACCOUNT, Moto, PASSWORD, REGION, exchange, front};
+use crate::support::moto::{self, ACCOUNT, Moto, PASSWORD, REGION, exchange, front, region_of};
 use crate::support::registry::{Registry, RegistryOptions};
 
 const PIPELINE: &str = r#"
@@ -324,4 +324,58 @@ fn what_is_not_allowed_is_explained_and_nothing_is_made() {
         .shop
         .pipewright(&["runs"])
         .says("nothing has run here yet");
+}
+
+const REGIONS: &str = r#"
+var images env=TEST_IMAGES
+aws prod region=us-east-1 {
+    role "arn:aws:iam::123456789012:role/ci"
+}
+registry near aws=prod {
+    endpoint "${var.images}"
+    plain-http
+    create-repository
+}
+registry far aws=prod region=eu-west-1 {
+    endpoint "${var.images}"
+    plain-http
+    create-repository
+}
+image app registry=near "shop/app" { tag "${git.sha}" }
+image copy registry=far "shop/copy" { tag "${git.sha}" }
+pipeline release {
+    build app copy { dockerfile "build/app/Dockerfile.prod" }
+    push app copy
+}
+"#;
+
+#[test]
+fn one_pipeline_pushes_to_two_regions() {
+    let account = Account::with("ecr-regions", REGIONS, Box::new(|_| None));
+    account.run().expect(0);
+    let action = "AmazonEC2ContainerRegistry_V20150921.DescribeRepositories";
+    for (region, repository) in [(REGION, "shop/app"), ("eu-west-1", "shop/copy")] {
+        let answer = account.moto.call_in(region, "ecr", action, json!({}));
+        let all = answer["repositories"].as_array().expect("a list");
+        let names: Vec<_> = all
+            .iter()
+            .filter_map(|one| one["repositoryName"].as_str())
+            .collect();
+        assert_eq!(names, [repository], "{region}");
+    }
+    let head = crate::support::repo::git(account.shop.source.path(), &["rev-parse", "HEAD"]);
+    let head = head.trim();
+    for repository in ["shop/app", "shop/copy"] {
+        assert_eq!(account.status(repository, head), 200, "{repository}");
+    }
+    // Everything about an image is asked in its own region.
+    for request in account.api.seen() {
+        let body = String::from_utf8_lossy(&request.body).into_owned();
+        let target = request.header("x-amz-target").unwrap_or("");
+        for (region, repository) in [(REGION, "shop/app"), ("eu-west-1", "shop/copy")] {
+            if target.contains("ContainerRegistry") && body.contains(repository) {
+                assert_eq!(region_of(&request), region, "{target} {body}");
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@ use pipewright::ports::registry::{
 use serde_json::{Value, json};
 
 use crate::support::faulty::{Faulty, Reply, Request};
-use crate::support::moto::{ACCOUNT, Moto, PASSWORD, REGION, account, clouds, front};
+use crate::support::moto::{ACCOUNT, Moto, PASSWORD, REGION, account, clouds, front, region_of};
 use crate::support::registry::{Registry, RegistryOptions};
 
 const API: &str = "AmazonEC2ContainerRegistry_V20150921";
@@ -488,4 +488,66 @@ async fn bytes_and_api_agree() {
         .await
         .expect("an answer in time")
         .expect("a login");
+}
+
+/// An account has a registry in every region: other hosts, other tokens, other repositories.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_in_another_region_is_another_registry() {
+    let moto = Moto::start();
+    let server = Faulty::before(moto.address(), |_| Reply::Pass);
+    let mut world = World::new(&format!("http://{}", server.address()), None);
+    let near = world.target();
+    world.ecr.region = Some("eu-west-1".to_owned());
+    world.ecr.create = Some(NewRepository::default());
+    let far = Target {
+        host: format!("{ACCOUNT}.dkr.ecr.eu-west-1.amazonaws.com"),
+        ..world.target()
+    };
+    let clouds = clouds(&LateSecrets::default());
+    let host = clouds.registry_host(&world.ecr).await;
+    assert_eq!(host.expect("an address"), far.host);
+    let foreign = Ecr {
+        owner: Some("210987654321".to_owned()),
+        ..world.ecr.clone()
+    };
+    assert_eq!(
+        clouds.registry_host(&foreign).await.expect("an address"),
+        "210987654321.dkr.ecr.eu-west-1.amazonaws.com"
+    );
+    let registry = &world.registry;
+    for target in [&near, &far, &near, &far] {
+        assert!(registry.resolve(target).await.expect("a token").is_some());
+    }
+    // One token for each, kept apart.
+    let seen = server.seen();
+    let asked: Vec<&str> = seen
+        .iter()
+        .filter(|request| {
+            let target = request.header("x-amz-target").unwrap_or("");
+            target.ends_with("GetAuthorizationToken")
+        })
+        .map(region_of)
+        .collect();
+    assert_eq!(
+        asked,
+        ["eu-west-1", REGION, "eu-west-1"],
+        "the first for the host"
+    );
+    assert!(registry.prepare(&far, "app").await.expect("made"));
+    let bytes = manifest("one");
+    let stored = registry.put_manifest(&far, "app", "v1", OCI, &bytes).await;
+    let digest = stored.expect("stored");
+    let found = registry.digest(&far, "app", "v1").await;
+    assert_eq!(found.expect("an answer"), Some(digest));
+    let error = registry.digest(&near, "app", "v1").await.unwrap_err();
+    assert!(
+        error.to_string().contains("there is no repository app"),
+        "{error}"
+    );
+    let names = json!({ "repositoryNames": ["app"] });
+    let action = format!("{API}.DescribeRepositories");
+    let made = moto.call_in("eu-west-1", "ecr", &action, names.clone());
+    assert_eq!(made["repositories"][0]["repositoryName"], "app");
+    let (status, _) = moto.ask("ecr", &action, &names);
+    assert_eq!(status, 400, "it is not in {REGION}");
 }

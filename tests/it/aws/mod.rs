@@ -3,11 +3,14 @@
 
 mod articles;
 mod buckets;
+mod calls;
 mod chaos;
 mod credentials;
 mod delivery;
 mod ecr;
+mod kept;
 mod lazy;
 mod objects;
 mod policy;
 mod secrets;
+mod shapes;

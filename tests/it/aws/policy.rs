@@ -220,3 +220,78 @@ fn secrets_and_chained_roles_are_allowed_for() {
     let none = program.expect(&["aws", "policy", "q", "--account", "other", "--trust"], 2);
     assert!(none.err.contains("assumes no role"), "{none:?}");
 }
+
+/// Everything of a policy that is about S3.
+fn of_s3(policy: &Value) -> Vec<&Value> {
+    let all = policy["Statement"].as_array().expect("statements");
+    all.iter()
+        .filter(|statement| statement.to_string().contains("s3:"))
+        .collect()
+}
+
+#[test]
+fn buckets_are_allowed_for_and_nothing_beside() {
+    let program = Program::new(
+        r#"
+        aws store region=eu-west-1
+        registry ecr aws=store
+        image app registry=ecr "shop/app" { tag "1" }
+        bucket ci "s3://kept/pipewright/" aws=store
+        bucket whole "s3://all" aws=store
+        bucket unused "s3://never" aws=store
+        pipeline kept { run a { cache "x" bucket=ci; script "true"; produces "dist" bucket=whole } }
+        pipeline cached { run a { cache "x" bucket=ci; cache "y"; script "true" } }
+        pipeline local { run a { cache "x"; script "true"; produces "dist" } }
+        pipeline based {
+            build app
+            push app
+            deploy web {
+                ecs aws=store cluster=main service=web {
+                    task-definition s3="s3://tasks/shop/web.json"
+                    container web image=app
+                }
+            }
+        }
+        "#,
+    );
+    let kept = print(&program, &["aws", "policy", "kept"]);
+    assert_eq!(
+        kept["Statement"],
+        json!([
+            {
+                "Sid": "KeptObjects", "Effect": "Allow",
+                "Action": ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
+                "Resource": ["arn:aws:s3:::all/*", "arn:aws:s3:::kept/pipewright/*"],
+            },
+            {
+                "Sid": "KeptList", "Effect": "Allow",
+                "Action": ["s3:ListBucket"],
+                "Resource": ["arn:aws:s3:::kept"],
+                "Condition": { "StringLike": { "s3:prefix": "pipewright/*" } },
+            },
+            {
+                "Sid": "KeptList2", "Effect": "Allow",
+                "Action": ["s3:ListBucket"],
+                "Resource": ["arn:aws:s3:::all"],
+                "Condition": { "StringLike": { "s3:prefix": "*" } },
+            },
+        ])
+    );
+    let cached = print(&program, &["aws", "policy", "cached"]);
+    assert_eq!(sids(&cached), ["KeptObjects", "KeptList"]);
+    assert_eq!(
+        statement(&cached, "KeptObjects")["Resource"],
+        json!(["arn:aws:s3:::kept/pipewright/*"])
+    );
+    let local = program.expect(&["aws", "policy", "local"], 2);
+    assert!(local.err.contains("works in no AWS account"), "{local:?}");
+    let based = print(&program, &["aws", "policy", "based"]);
+    assert_eq!(
+        of_s3(&based),
+        [&json!({
+            "Sid": "S3TaskDefinition", "Effect": "Allow",
+            "Action": ["s3:GetObject"],
+            "Resource": ["arn:aws:s3:::tasks/shop/web.json"],
+        })]
+    );
+}

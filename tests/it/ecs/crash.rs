@@ -145,6 +145,35 @@ async fn a_death_asks_codedeploy_for_nothing_twice() {
     }
 }
 
+/// It is looked for among those of others, on several pages, and in lists that are behind.
+#[tokio::test(start_paused = true)]
+async fn a_deployment_that_is_listed_late_is_not_asked_for_twice() {
+    for trouble in [Trouble::DieAfter, Trouble::AnswerLost] {
+        let (flow, fake) = start(&[], SHIFT);
+        code_deployed(&fake);
+        fake.state().unlisted = 2;
+        fake.state().other_shifts = 23;
+        fake.trouble("CreateDeployment", trouble);
+        let (run, died) = first_life(&flow, &fake).await;
+        assert_eq!(died, trouble == Trouble::DieAfter);
+        if died {
+            second_life(&flow, &run).await;
+        }
+        let (line, log) = told(&flow, &run);
+        assert_eq!(line, "deploy.web succeeded", "{trouble:?}: {log}");
+        assert_eq!(
+            fake.changes(),
+            ["RegisterTaskDefinition", "CreateDeployment"],
+            "{trouble:?}: {log}"
+        );
+        assert_eq!(
+            fake.state().unlisted,
+            0,
+            "{trouble:?}: it was looked for again"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_went_wrong_while_nobody_looked_is_still_told() {
     let (flow, fake) = start(&[GoesBack, IsBack], "");

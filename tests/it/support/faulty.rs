@@ -67,6 +67,7 @@ type Script = Box<dyn FnMut(&Request) -> Reply + Send>;
 pub struct Faulty {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Request>>>,
+    passed: Arc<Mutex<Vec<(Request, u16)>>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -106,11 +107,13 @@ impl Faulty {
         let listener = bind.expect("a free loopback port");
         let address = listener.local_addr().expect("the port just bound");
         let seen = Arc::new(Mutex::new(Vec::new()));
+        let passed = Arc::default();
         let (stop, stopped) = oneshot::channel();
         let state = Arc::new(State {
             real,
             script: Mutex::new(script),
             seen: Arc::clone(&seen),
+            passed: Arc::clone(&passed),
         });
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -131,6 +134,7 @@ impl Faulty {
         Self {
             address,
             seen,
+            passed,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -144,6 +148,12 @@ impl Faulty {
     /// All requests so far, in order.
     pub fn seen(&self) -> Vec<Request> {
         self.seen.lock().expect("the server does not panic").clone()
+    }
+
+    /// What was passed on to the real server so far, and the status it answered with.
+    pub fn passed(&self) -> Vec<(Request, u16)> {
+        let passed = self.passed.lock();
+        passed.expect("the server does not panic").clone()
     }
 
     /// How many requests so far begin like this.
@@ -167,6 +177,7 @@ struct State {
     real: Option<SocketAddr>,
     script: Mutex<Script>,
     seen: Arc<Mutex<Vec<Request>>>,
+    passed: Arc<Mutex<Vec<(Request, u16)>>>,
 }
 
 async fn accept(listener: TcpListener, state: Arc<State>) {
@@ -239,6 +250,14 @@ async fn pass(
     real.write_all(&request.body).await?;
     let mut answer = Vec::new();
     real.read_to_end(&mut answer).await?;
+    let status = String::from_utf8_lossy(&answer[..answer.len().min(20)])
+        .split(' ')
+        .nth(1)
+        .and_then(|word| word.parse().ok());
+    {
+        let mut passed = state.passed.lock().expect("the server does not panic");
+        passed.push((request.clone(), status.unwrap_or(0)));
+    }
     answer.truncate(limit);
     client.write_all(&answer).await
 }

@@ -33,7 +33,7 @@ pub struct Moto {
     child: Child,
     address: SocketAddr,
     // Holds its log.
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Moto {
@@ -68,7 +68,7 @@ impl Moto {
         let mut moto = Self {
             child,
             address,
-            _dir: dir,
+            dir,
         };
         let patience = Instant::now() + Duration::from_secs(60);
         while Instant::now() < patience {
@@ -89,6 +89,12 @@ impl Moto {
         self.address
     }
 
+    /// What it printed so far.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.dir.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Its address as an endpoint.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -104,12 +110,20 @@ impl Moto {
 
     /// The same, whatever it answers.
     pub fn ask(&self, service: &str, target: &str, body: &Value) -> (u16, Value) {
-        ask(self.address, service, target, body)
+        ask(self.address, REGION, service, target, body)
+    }
+
+    /// Makes a call in another region than [`REGION`]; it must succeed.
+    #[track_caller]
+    pub fn call_in(&self, region: &str, service: &str, target: &str, body: Value) -> Value {
+        let (status, answer) = ask(self.address, region, service, target, &body);
+        assert_eq!(status, 200, "{target} {body} in {region}: {answer}");
+        answer
     }
 }
 
-fn ask(moto: SocketAddr, service: &str, target: &str, body: &Value) -> (u16, Value) {
-    let credential = format!("AKIATEST/20260101/{REGION}/{service}/aws4_request");
+fn ask(moto: SocketAddr, region: &str, service: &str, target: &str, body: &Value) -> (u16, Value) {
+    let credential = format!("AKIATEST/20260101/{region}/{service}/aws4_request");
     let authorization =
         format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0");
     let headers = [
@@ -125,10 +139,16 @@ fn ask(moto: SocketAddr, service: &str, target: &str, body: &Value) -> (u16, Val
     )
 }
 
-fn has_repository(moto: SocketAddr, body: &Value) -> bool {
+/// The region a request is signed for.
+pub fn region_of(request: &Request) -> &str {
+    let signed = request.header("authorization").unwrap_or("");
+    signed.split('/').nth(2).unwrap_or(REGION)
+}
+
+fn has_repository(moto: SocketAddr, region: &str, body: &Value) -> bool {
     let target = "AmazonEC2ContainerRegistry_V20150921.DescribeRepositories";
     let names = json!({ "repositoryNames": [body["repositoryName"]] });
-    ask(moto, "ecr", target, &names).0 == 200
+    ask(moto, region, "ecr", target, &names).0 == 200
 }
 
 impl Drop for Moto {
@@ -192,7 +212,7 @@ pub fn front(moto: &Moto, registry: SocketAddr, mut script: Script) -> Faulty {
         let target = request.header("x-amz-target").unwrap_or("");
         let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
         match target.rsplit('.').next() {
-            Some("BatchGetImage") if !has_repository(api, &body) => {
+            Some("BatchGetImage") if !has_repository(api, region_of(request), &body) => {
                 let body = json!({ "__type": "RepositoryNotFoundException", "message": "no such repository" });
                 Reply::Answer(400, Vec::new(), body.to_string())
             }

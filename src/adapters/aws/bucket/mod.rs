@@ -179,7 +179,8 @@ impl Aws {
         let mut next: Option<String> = None;
         loop {
             let page = (most - found.len()).min(1000);
-            let mut ask = Ask::new("s3:ListBucket", Method::GET, &bucket, LIST);
+            let mut ask =
+                Ask::new("s3:ListBucket", Method::GET, &bucket, LIST).holding("<ListBucketResult");
             // Parameters are signed in the order of their names.
             if let Some(next) = &next {
                 ask = ask.query("continuation-token", next);

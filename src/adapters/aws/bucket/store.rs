@@ -48,7 +48,8 @@ impl Aws {
         }
         let ask = Ask::new(PUT, Method::POST, place, LIST)
             .header(CONTENT_TYPE, "application/zstd")
-            .query("uploads", "");
+            .query("uploads", "")
+            .holding("<UploadId>");
         let begun = self.s3(&noted(ask, notes)?).await?;
         let begun = self.yes(place, begun).await?;
         let text = String::from_utf8_lossy(&begun.body);
@@ -102,7 +103,8 @@ impl Aws {
         let list = format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>");
         let ask = Ask::new(PUT, Method::POST, place, LIST)
             .header(CONTENT_TYPE, "application/xml")
-            .query("uploadId", upload);
+            .query("uploadId", upload)
+            .holding("<CompleteMultipartUploadResult");
         let ask = Ask {
             body: Bytes::from(list),
             ..ask

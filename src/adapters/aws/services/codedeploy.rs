@@ -8,7 +8,9 @@ use crate::ports::cloud::{Account, CloudError};
 use crate::ports::services::{Shift, ShiftState};
 
 /// Deployments that are looked at for one of ours.
-const LOOKED_AT: usize = 10;
+const LOOKED_AT: usize = 200;
+/// Pages of them.
+const PAGES: usize = 20;
 
 impl AwsServices {
     /// `CreateDeployment` with the application specification as its content.
@@ -59,7 +61,7 @@ impl AwsServices {
         Ok(answer.get("deploymentInfo").map(state))
     }
 
-    /// `ListDeployments` since a time, and `GetDeployment` of the newest.
+    /// `ListDeployments` since a time, all pages, and `GetDeployment` of each.
     pub(super) async fn list_deployments(
         &self,
         account: &Account,
@@ -68,16 +70,24 @@ impl AwsServices {
         since: Timestamp,
     ) -> Result<Vec<ShiftState>, CloudError> {
         let start = since.0.max(0) as f64 / 1000.0;
-        let body = json!({
+        let mut body = json!({
             "applicationName": application,
             "deploymentGroupName": group,
             "createTimeRange": {"start": start},
         });
-        let ask = Ask::new(Api::CodeDeploy, "ListDeployments", group, body);
-        let answer = self.calls.call(account, ask).await?;
+        let mut ids: Vec<String> = Vec::new();
+        for _ in 0..PAGES {
+            let ask = Ask::new(Api::CodeDeploy, "ListDeployments", group, body.clone());
+            let answer = self.calls.call(account, ask).await?;
+            let page = read::list(&answer, "deployments").filter_map(Value::as_str);
+            ids.extend(page.map(str::to_owned));
+            match read::optional(&answer, "nextToken") {
+                Some(next) if ids.len() < LOOKED_AT => body["nextToken"] = json!(next),
+                _ => break,
+            }
+        }
         let mut all = Vec::new();
-        let ids = read::list(&answer, "deployments").filter_map(Value::as_str);
-        for id in ids.take(LOOKED_AT) {
+        for id in ids.iter().take(LOOKED_AT) {
             all.extend(self.get_deployment(account, id).await?);
         }
         Ok(all)

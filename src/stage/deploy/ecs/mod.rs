@@ -31,8 +31,8 @@ use crate::lang::Template;
 use crate::ports::services::{CapacityProvider, Controller, Place, ServiceState, short_revision};
 use crate::stage::grant::{Arns, Grant};
 use crate::stage::{
-    CheckContext, Done, Failure, Forecast, Lowering, PlanContext, Read, Stage, StageContext,
-    Verdict, Want,
+    CheckContext, Done, Failure, Forecast, Lowering, PlanContext, Read, Scenery, Stage,
+    StageContext, Verdict, Want,
 };
 
 use before::Around;
@@ -314,6 +314,15 @@ impl Stage for Ecs {
 
     fn variant(&self) -> Option<&'static str> {
         Some("ecs")
+    }
+
+    fn scenery(&self) -> Scenery {
+        let own = self.containers.iter().map(|one| one.name.value.clone());
+        let before = self.before.iter().map(|one| one.container.clone());
+        Scenery {
+            containers: own.chain(before).collect(),
+            ..Scenery::default()
+        }
     }
 
     fn goes_back(&self) -> bool {

@@ -20,6 +20,8 @@ const SHIFT: &str = "codedeploy";
 const PLACEHOLDER: &str = "<TASK_DEFINITION>";
 /// How often it is asked for.
 const TRIES: u32 = 5;
+/// How often it is looked for where it may have been made.
+const LOOKS: u32 = 4;
 /// How much earlier than our intent its clock may say that a deployment was made.
 const SKEW_MS: i64 = 5 * 60 * 1000;
 
@@ -278,22 +280,31 @@ impl Ecs {
     }
 }
 
-/// Finds a deployment by what it is for.
+/// Finds a deployment by what it is for. Lists are behind what was done: only one that is missing in
+/// several of them was not made.
 async fn find(
     cx: &StageContext<'_>,
     wanted: &Wanted,
     shift: &Shift,
     since: Timestamp,
 ) -> Result<Option<String>, Failure> {
-    let all = cx
-        .world
-        .services
-        .shifts(&wanted.account, &shift.application, &shift.group, since)
-        .await?;
-    let ours = all
-        .into_iter()
-        .find(|state| state.description == shift.description);
-    Ok(ours.map(|state| state.id))
+    for look in 1..=LOOKS {
+        let all = cx
+            .world
+            .services
+            .shifts(&wanted.account, &shift.application, &shift.group, since)
+            .await?;
+        let ours = all
+            .into_iter()
+            .find(|state| state.description == shift.description);
+        if let Some(ours) = ours {
+            return Ok(Some(ours.id));
+        }
+        if look < LOOKS {
+            pause(cx, look).await?;
+        }
+    }
+    Ok(None)
 }
 
 fn progress(state: &ShiftState) -> ProgressState {

@@ -154,10 +154,7 @@ impl State {
                 Ok(json!({"deploymentId": id}))
             }
             "GetDeployment" => self.get_deployment(text("deploymentId")),
-            "ListDeployments" => {
-                let ids: Vec<&Value> = self.shifts.iter().map(|one| &one["deploymentId"]).collect();
-                Ok(json!({"deployments": ids}))
-            }
+            "ListDeployments" => self.list_deployments(text("nextToken")),
             other => self.look_for(other, body),
         }
     }
@@ -361,7 +358,38 @@ impl State {
         Ok(json!({"taskArns": arns}))
     }
 
+    /// `ListDeployments`, in pages of five; what was made is listed a little later.
+    fn list_deployments(&mut self, token: &str) -> Result<Value, Refusal> {
+        const PAGE: usize = 5;
+        let others = (1..=self.other_shifts).map(|number| json!(format!("o-{number}")));
+        let ours = self.shifts.iter().map(|one| one["deploymentId"].clone());
+        let mut ids: Vec<Value> = others.chain(ours).collect();
+        if self.unlisted > 0 && !self.shifts.is_empty() {
+            ids.pop();
+        }
+        let from: usize = match token {
+            "" => 0,
+            token => match token.strip_prefix("page-").and_then(|at| at.parse().ok()) {
+                Some(from) if from < ids.len() => from,
+                _ => return refuse("InvalidNextTokenException", token),
+            },
+        };
+        let to = (from + PAGE).min(ids.len());
+        let mut answer = json!({"deployments": ids[from..to]});
+        if to < ids.len() {
+            answer["nextToken"] = json!(format!("page-{to}"));
+        } else if !self.shifts.is_empty() {
+            self.unlisted = self.unlisted.saturating_sub(1);
+        }
+        Ok(answer)
+    }
+
     fn get_deployment(&mut self, id: &str) -> Result<Value, Refusal> {
+        if id.starts_with("o-") {
+            let theirs =
+                json!({"deploymentId": id, "description": "theirs", "status": "Succeeded"});
+            return Ok(json!({"deploymentInfo": theirs}));
+        }
         let status = match self.shift.len() {
             0 => "Succeeded",
             1 => self.shift[0],

@@ -71,6 +71,10 @@ pub struct State {
     pub targets: Vec<Value>,
     /// Statuses of a CodeDeploy deployment, look by look.
     pub shift: VecDeque<&'static str>,
+    /// How many lists of deployments do not show the newest yet.
+    pub unlisted: u32,
+    /// Deployments of others at CodeDeploy.
+    pub other_shifts: usize,
     /// Things that do not exist: what a call asks for, as it is written.
     pub missing: Vec<&'static str>,
     /// Every call that changes something, in order.
@@ -161,6 +165,8 @@ impl FakeEcs {
             task_log: Vec::new(),
             targets: Vec::new(),
             shift: VecDeque::from(["Succeeded"]),
+            unlisted: 0,
+            other_shifts: 0,
             missing: Vec::new(),
             writes: Vec::new(),
             calls: Vec::new(),
