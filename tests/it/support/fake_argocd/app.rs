@@ -130,10 +130,12 @@ impl App {
 
     /// How it is told of, in the words of `v1alpha1Application`.
     pub(super) fn shown(&self, beat: &Beat) -> Value {
-        let (revision, infos) = self
-            .operation
-            .clone()
-            .unwrap_or((NEW.to_owned(), Value::Null));
+        let tip = || {
+            self.tip
+                .as_ref()
+                .map_or_else(|| NEW.to_owned(), |tip| tip())
+        };
+        let (revision, infos) = self.operation.clone().unwrap_or((tip(), Value::Null));
         let mut resources = vec![
             json!({"group": "apps", "version": "v1", "kind": "Deployment",
             "namespace": "default", "name": "web", "status": "Synced", "health": {"status": "Healthy"}}),
@@ -233,10 +235,7 @@ impl App {
                 synced(&mut app, revision);
             }
             Beat::AtTip => {
-                let revision = self
-                    .tip
-                    .as_ref()
-                    .map_or_else(|| OLD.to_owned(), |tip| tip());
+                let revision = tip();
                 app["status"]["operationState"] =
                     operation("Succeeded", &revision, &Value::Null, json!([]));
                 synced(&mut app, &revision);
