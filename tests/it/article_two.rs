@@ -99,7 +99,8 @@ impl Article {
             .source
             .commit(version, &[("VERSION", version)]);
         self.delivery.source.git(&["tag", version]);
-        self.delivery.pipewright(&["run", "release"]).expect(0);
+        let run = ["run", "release", "--event", "tag", "--ref", version];
+        self.delivery.pipewright(&run).expect(0);
         for image in ["app", "web", "migration"] {
             let repository = format!("eks-{image}");
             let found = self.delivery.digest(&repository, version);
