@@ -1,8 +1,12 @@
 //! `deploy argocd` against a scripted Argo CD: how syncs end, in words, and what is changed once.
 
+mod apps;
 mod changes;
+mod chaos;
 mod crash;
+mod rollback;
 mod rollouts;
+mod wire;
 
 use std::sync::Arc;
 
@@ -12,6 +16,9 @@ use pipewright::ports::secrets::SecretSource;
 
 use crate::support::fake_argocd::{Beat, FakeArgo, NEW, TOKEN};
 use crate::support::flow::{Flow, options};
+
+/// How most tests are known to the server.
+const TOKEN_LINE: &str = "token \"${secret.TOKEN}\"";
 
 /// The pipeline of most tests; `more` is what stands in `argocd`, `auth` how it is asked.
 fn pipeline(auth: &str, props: &str, more: &str) -> String {
@@ -38,10 +45,7 @@ fn start_with(plot: &[Beat], text: &str) -> (Flow, FakeArgo) {
 
 fn start(plot: &[Beat], more: &str) -> (Flow, FakeArgo) {
     let revision = format!("revision=\"{NEW}\"");
-    start_with(
-        plot,
-        &pipeline("token \"${secret.TOKEN}\"", &revision, more),
-    )
+    start_with(plot, &pipeline(TOKEN_LINE, &revision, more))
 }
 
 /// What became of the deployment, and its log.

@@ -6,6 +6,7 @@ mod chaos;
 mod crash;
 mod jobs;
 mod manifests;
+mod rollback;
 mod rollouts;
 mod wire;
 

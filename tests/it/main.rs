@@ -9,6 +9,7 @@ mod advisories;
 mod argocd;
 mod article_one;
 mod article_three;
+mod article_two;
 mod aws;
 mod bump_formats;
 mod cli;

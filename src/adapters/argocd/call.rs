@@ -86,25 +86,32 @@ impl ArgoCd {
             Access::Token(token) => Some(token.clone()),
             Access::Login { user, password } => match self.session(server) {
                 Some(token) => Some(token),
-                None => Some(self.login(server, user, password).await?),
+                None => Some(self.login(server, user, password, None).await?),
             },
         };
         let first = self.once(server, ask, token.as_ref()).await;
         match (&server.access, first) {
             (Access::Login { user, password }, Err(GitOpsError::Unknown { .. })) => {
-                let token = self.login(server, user, password).await?;
+                let old = token.as_ref();
+                let token = self.login(server, user, password, old).await?;
                 self.once(server, ask, Some(&token)).await
             }
             (_, answer) => answer,
         }
     }
 
+    /// A token other than the old one. Of several that need one, the first logs in for all.
     async fn login(
         &self,
         server: &Server,
         user: &Secret,
         password: &Secret,
+        old: Option<&Secret>,
     ) -> Result<Secret, GitOpsError> {
+        let _alone = self.logins.lock().await;
+        if let Some(token) = self.session(server).filter(|token| Some(token) != old) {
+            return Ok(token);
+        }
         let ask = Ask {
             app: AppName::default(),
             action: "log in",
@@ -137,6 +144,10 @@ impl ArgoCd {
             request(server, ask, token).map_err(|message| refused(server, ask, message))?;
         let transport = |error: HttpError| match error {
             HttpError::Lost(message) => broken(server, ask, &message),
+            HttpError::Unusable(message) if message.contains("certificate is not trusted") => {
+                let hint = "add its authority to the certificates of this machine, or point SSL_CERT_FILE at a bundle that has it";
+                refused(server, ask, format!("{message}; {hint}"))
+            }
             error => refused(server, ask, error.to_string()),
         };
         let answer = self.transport.exchange(request, ask.limit).await;
@@ -163,6 +174,9 @@ fn request(server: &Server, ask: &Ask, token: Option<&Secret>) -> Result<Request
     }
     let path = format!("{}{}", url.path().trim_end_matches('/'), ask.path);
     url.set_path(&path);
+    if url.path() != path {
+        return Err("no application can have such a name".to_owned());
+    }
     if !ask.query.is_empty() {
         url.query_pairs_mut().extend_pairs(&ask.query);
     }
@@ -175,9 +189,11 @@ fn request(server: &Server, ask: &Ask, token: Option<&Secret>) -> Result<Request
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
-    if let Some(body) = &ask.body {
-        // Required since Argo CD 2.10 of everything that changes something.
+    if ask.method != Method::GET {
+        // Required since Argo CD 2.10 of everything that is no GET, with a body or without.
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    if let Some(body) = &ask.body {
         *request.body_mut() = Some(body.to_string().into());
     }
     Ok(request)

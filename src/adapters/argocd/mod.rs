@@ -60,6 +60,8 @@ pub struct ArgoCd {
     late: LateSecrets,
     /// Tokens of those who log in.
     sessions: Arc<Mutex<HashMap<Server, Secret>>>,
+    /// Held by whoever logs in.
+    logins: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl std::fmt::Debug for ArgoCd {
@@ -80,6 +82,7 @@ impl ArgoCd {
             transport,
             late,
             sessions: Arc::default(),
+            logins: Arc::default(),
         }
     }
 
@@ -244,7 +247,9 @@ impl GitOps for ArgoCd {
     ) -> Result<(), GitOpsError> {
         let mut body = Map::new();
         place_in(app, &mut body);
-        body.insert("id".to_owned(), json!(id.to_string()));
+        // The description says text, as protocol buffers have it; the server reads plain JSON, in
+        // which only a number is one.
+        body.insert("id".to_owned(), json!(id));
         body.insert("prune".to_owned(), json!(prune));
         body.insert("dryRun".to_owned(), json!(false));
         let mut ask = Ask::of(app, "roll back", "/rollback", LARGE);

@@ -3,12 +3,10 @@
 use pipewright::plan::forecast;
 use serde_json::json;
 
-use super::{pipeline, proper, start, start_with, told};
+use super::{TOKEN_LINE, pipeline, proper, start, start_with, told};
 use crate::support::fake_argocd::Beat::Health;
 use crate::support::fake_argocd::NEW;
 use crate::support::flow::{Flow, options};
-
-const TOKEN: &str = "token \"${secret.TOKEN}\"";
 
 #[tokio::test(start_paused = true)]
 async fn what_is_said_is_sent() {
@@ -17,7 +15,7 @@ async fn what_is_said_is_sent() {
         prune; force; server-side; option "Validate=false" "PruneLast=true"
         resource "apps/Deployment/web"; resource "Service/web"
     "#;
-    let (flow, fake) = start_with(&[Health("Healthy")], &pipeline(TOKEN, &props, more));
+    let (flow, fake) = start_with(&[Health("Healthy")], &pipeline(TOKEN_LINE, &props, more));
     let run = flow.run("release").await;
     let (line, log) = told(&flow, &run);
     assert_eq!(line, "deploy.main succeeded", "{log}");
@@ -74,7 +72,7 @@ async fn cancelling_leaves_or_stops_the_operation() {
         ("on-cancel terminate", "main: its operation was stopped", 1),
     ] {
         let revision = format!("revision=\"{NEW}\"");
-        let text = pipeline(TOKEN, &revision, more)
+        let text = pipeline(TOKEN_LINE, &revision, more)
             .replace("deploy main {", "deploy main { timeout \"1m\"; ");
         let (flow, fake) = start_with(&[Health("Progressing")], &text);
         let run = flow.run("release").await;

@@ -50,13 +50,13 @@ fn cases() -> Vec<Case> {
         },
         Case {
             set: |state| {
-                state.auto = true;
+                state.main().auto = true;
             },
             syncs: 0,
             ..case("already there", &[At(NEW)], "deploy.main up-to-date")
         },
         Case {
-            set: |state| state.auto = true,
+            set: |state| state.main().auto = true,
             says: &["main syncs itself: waiting for it", "it is at 0000"],
             syncs: 0,
             ..case(
@@ -97,7 +97,7 @@ fn cases() -> Vec<Case> {
             "deploy.main failed: main: it is degraded (Deployment web is degraded: 0 of 2 pods are ready)",
         ),
         Case {
-            set: |state| state.health = "Degraded",
+            set: |state| state.main().health = "Degraded",
             says: &["still degraded, as before"],
             ..case(
                 "degraded before and healed",
@@ -106,7 +106,7 @@ fn cases() -> Vec<Case> {
             )
         },
         Case {
-            set: |state| state.health = "Degraded",
+            set: |state| state.main().health = "Degraded",
             ..case(
                 "degraded before, healed, and again",
                 &[
@@ -234,7 +234,7 @@ fn cases() -> Vec<Case> {
             "deploy.main succeeded",
         ),
         Case {
-            set: |state| state.missing = true,
+            set: |state| state.main().missing = true,
             syncs: 0,
             ..case(
                 "no such application",
