@@ -1,5 +1,7 @@
 //! A strict GitHub in miniature: refuses any request that its published description would not
-//! allow, and really merges in the bare repository behind it.
+//! allow, and really merges in the bare repository behind it. After "REST API endpoints for pull
+//! requests", "… for labels", "… for issue comments" and the mutation `enablePullRequestAutoMerge`
+//! of GitHub's documentation.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -8,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::faulty::{Faulty, Reply, Request};
 use super::repo::{git, git_ok};
+use super::strict::{Fields, fits};
 
 /// The token that it knows.
 pub const TOKEN: &str = "ghp_t0ken-of-the-release-bot";
@@ -101,9 +104,6 @@ fn error(status: u16, message: &str) -> Reply {
     answer(status, &body)
 }
 
-/// The fields that a call takes: name, type, whether it must be there.
-type Fields = &'static [(&'static str, char, bool)];
-
 const CREATE: Fields = &[
     ("title", 's', false),
     ("head", 's', true),
@@ -125,33 +125,6 @@ const LABELS: Fields = &[("labels", 'l', false)];
 const REVIEWERS: Fields = &[("reviewers", 'l', false), ("team_reviewers", 'l', false)];
 const COMMENT: Fields = &[("body", 's', true)];
 const GRAPHQL: Fields = &[("query", 's', true), ("variables", 'o', false)];
-
-fn fits(body: &Value, fields: Fields) -> Result<(), String> {
-    let map = body.as_object().ok_or("the body is no object")?;
-    for (name, value) in map {
-        let known = fields.iter().find(|(known, ..)| known == name);
-        let (_, kind, _) = known.ok_or_else(|| format!("{name} is no field"))?;
-        let good = match kind {
-            's' => value.is_string(),
-            'b' => value.is_boolean(),
-            'n' => value.is_number(),
-            'o' => value.is_object(),
-            _ => value
-                .as_array()
-                .is_some_and(|list| list.iter().all(Value::is_string)),
-        };
-        if !good {
-            return Err(format!("{name} is {value}"));
-        }
-    }
-    let missing = fields
-        .iter()
-        .find(|(name, _, must)| *must && !map.contains_key(*name));
-    match missing {
-        Some((name, ..)) => Err(format!("{name} is missing")),
-        None => Ok(()),
-    }
-}
 
 impl State {
     fn answer(&mut self, repo: &str, bare: &PathBuf, request: &Request) -> Reply {
