@@ -87,6 +87,9 @@ pub(super) const PULL_REQUEST: NodeSpec = NodeSpec {
     )
 };
 
+/// The key under which the journal knows that we opened one.
+const OPENED: &str = "pull-request";
+
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
@@ -212,7 +215,8 @@ impl Bump {
         }
         let wanted = self.wanted(cx.values, cx.stage, spec, job).await?;
         let mut began = None;
-        let mut changed = false;
+        // What an earlier attempt of this run did is a change of this run too.
+        let mut changed = [KEY, OPENED].iter().any(|key| cx.intended(key).is_some());
         for tries in 1..=RACES {
             // Anew each time: the token of an app runs out.
             let base = self.remote(cx.values).await?;
@@ -384,7 +388,6 @@ impl Bump {
         look: &Look,
         (commit, pushed): &(String, bool),
     ) -> Result<(PullRequest, bool), Failure> {
-        const OPENED: &str = "pull-request";
         let forge = &cx.world.forge;
         let body = wanted.body(&look.edited);
         let ours = cx.intended(OPENED).is_some();

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod app;
+mod github;
 mod refusals;
 
 use pipewright::adapters::sim::{Failure, Fault};
