@@ -215,23 +215,17 @@ impl Bump {
         }
         let wanted = self.wanted(cx.values, cx.stage, spec, job).await?;
         let mut began = None;
+        // The commit whose push we have not heard of, by this attempt or an earlier one.
+        let mut intended = cx
+            .intended(KEY)
+            .and_then(|effect| effect.intent.get("commit").cloned());
         // What an earlier attempt of this run did is a change of this run too.
         let mut changed = [KEY, OPENED].iter().any(|key| cx.intended(key).is_some());
         for tries in 1..=RACES {
             // Anew each time: the token of an app runs out.
             let base = self.remote(cx.values).await?;
-            let intended = cx
-                .intended(KEY)
-                .and_then(|effect| effect.intent.get("commit"));
             let readers = &cx.world.readers;
-            let looked = self.look(
-                readers,
-                &hosted,
-                &base,
-                job,
-                &wanted,
-                intended.map(String::as_str),
-            );
+            let looked = self.look(readers, &hosted, &base, job, &wanted, intended.as_deref());
             let look = match looked.await {
                 Err(failure) if failure.outcome == crate::event::Outcome::Errored && tries < 4 => {
                     cx.say(format!("{failure}; trying again"));
@@ -247,15 +241,18 @@ impl Bump {
                 }
                 return Ok(settled(spec, &base, look, changed));
             };
-            let Some(commit) = self
+            let (commit, pushed) = self
                 .push_branch(cx, &base, job, &wanted, &look, step)
-                .await?
-            else {
+                .await?;
+            let Some(pushed) = pushed else {
+                intended = Some(commit);
                 cx.say(format!("{} moved under us; looking again", wanted.branch));
                 self.wait(cx, backoff(tries.min(3), readers.clock.random()))
                     .await?;
                 continue;
             };
+            let pushed = pushed || intended.as_deref() == Some(&commit);
+            let commit = (commit, pushed);
             changed |= commit.1;
             let pull = self.pull_request(cx, &hosted, &base, &wanted, &look, &commit);
             let (pull, fresh) = pull.await?;
@@ -312,8 +309,8 @@ impl Bump {
         )))
     }
 
-    /// Brings the branch to what is wanted: its commit, and whether it was pushed. `None` if
-    /// somebody else moved it meanwhile.
+    /// Brings the branch to what is wanted: its commit, and whether it was pushed; that is unknown
+    /// if somebody else moved it meanwhile or the answer was lost.
     async fn push_branch(
         &self,
         cx: &StageContext<'_>,
@@ -322,12 +319,12 @@ impl Bump {
         wanted: &Wanted,
         look: &Look,
         step: Step,
-    ) -> Result<Option<(String, bool)>, Failure> {
+    ) -> Result<(String, Option<bool>), Failure> {
         let vcs = &cx.world.vcs;
         let branch = branch_of(base, wanted);
         let time = cx.values.commit.time;
         let commit = match &step {
-            Step::Keep(tip) => return Ok(Some((tip.clone(), false))),
+            Step::Keep(tip) => return Ok((tip.clone(), Some(false))),
             Step::Make(_) => {
                 let files = look.edited.files.clone();
                 let commit = job.words.commit(look.commit.clone(), files, time);
@@ -344,7 +341,7 @@ impl Bump {
             && *tip == commit
         {
             // It is what we would make; a conflict is not ours to solve.
-            return Ok(Some((commit, false)));
+            return Ok((commit, Some(false)));
         }
         if cx.cancel.is_cancelled() {
             return Err(Failure::cancelled("cancelled: nothing was pushed"));
@@ -357,11 +354,11 @@ impl Bump {
         };
         match pushed {
             Ok(PushOutcome::Pushed) => {}
-            Ok(PushOutcome::Raced) => return Ok(None),
+            Ok(PushOutcome::Raced) => return Ok((commit, None)),
             // The answer may have been lost on the way back: looking again tells.
             Err(error) if matches!(error.retry(), Retry::After(_)) => {
                 cx.say(format!("{error}; looking again"));
-                return Ok(None);
+                return Ok((commit, None));
             }
             Err(error) => return Err(error.into()),
         }
@@ -375,7 +372,7 @@ impl Bump {
                 change.file, change.path, change.before, change.after
             ));
         }
-        Ok(Some((commit, true)))
+        Ok((commit, Some(true)))
     }
 
     /// Brings the pull request to what is wanted; whether that took a change.
@@ -421,11 +418,7 @@ impl Bump {
             cx.say(format!("updated {}", pull.url));
             changed = true;
         }
-        let left_off = cx
-            .intended(KEY)
-            .and_then(|effect| effect.intent.get("commit"))
-            .is_some_and(|intended| intended == commit);
-        if !opened && !ours && (*pushed || left_off) {
+        if !opened && !ours && *pushed {
             // Whoever looked at it before is told what it asks for now.
             let words = format!("Now asks for this, as of {commit}:");
             let text = format!("{words}\n\n{}\n", difference(&look.edited.diff));

@@ -79,7 +79,7 @@ async fn walk(hosted: &Hosted, reviewers: &[&str]) {
         .find(hosted, "release-a", "main")
         .await
         .expect("a list");
-    assert_eq!(found, [first.clone()]);
+    assert_eq!(found, std::slice::from_ref(&first));
 
     forges
         .update(hosted, &open[1], "New", "other")

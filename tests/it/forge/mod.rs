@@ -2,6 +2,7 @@
 
 mod adapters;
 mod app;
+mod chaos;
 mod github;
 mod refusals;
 

@@ -3,7 +3,7 @@
 //! requests", "… for labels", "… for issue comments" and the mutation `enablePullRequestAutoMerge`
 //! of GitHub's documentation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -127,7 +127,7 @@ const COMMENT: Fields = &[("body", 's', true)];
 const GRAPHQL: Fields = &[("query", 's', true), ("variables", 'o', false)];
 
 impl State {
-    fn answer(&mut self, repo: &str, bare: &PathBuf, request: &Request) -> Reply {
+    fn answer(&mut self, repo: &str, bare: &Path, request: &Request) -> Reply {
         let line = format!("{} {}", request.method, request.path);
         let heads = [
             ("accept", "application/vnd.github+json"),
@@ -311,7 +311,7 @@ impl State {
         }
     }
 
-    fn create(&mut self, repo: &str, bare: &PathBuf, body: &Value) -> Reply {
+    fn create(&mut self, repo: &str, bare: &Path, body: &Value) -> Reply {
         let word = |key: &str| body[key].as_str().unwrap_or("").to_owned();
         let (head, base, title) = (word("head"), word("base"), word("title"));
         let invalid = |field: &str| {
@@ -377,7 +377,7 @@ impl State {
 }
 
 /// Merges as GitHub does: a commit with two parents on the base.
-fn merge(bare: &PathBuf, pull: &mut Value) {
+fn merge(bare: &Path, pull: &mut Value) {
     let word = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let (head, base) = (word(&pull["head"]["ref"]), word(&pull["base"]["ref"]));
     let tree = git(bare, &["merge-tree", "--write-tree", &base, &head]);
