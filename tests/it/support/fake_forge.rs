@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::faulty::{Faulty, Reply, Request};
 use super::repo::{git, git_ok};
-use super::strict::{Fields, fits};
+use super::strict::{Fields, fits, unknown_query};
 
 /// The token that it knows.
 pub const TOKEN: &str = "ghp_t0ken-of-the-release-bot";
@@ -121,6 +121,18 @@ const UPDATE: Fields = &[
     ("base", 's', false),
     ("maintainer_can_modify", 'b', false),
 ];
+const LISTED: &[(&str, &[&str])] = &[
+    ("state", &["open", "closed", "all"]),
+    ("head", &[]),
+    ("base", &[]),
+    (
+        "sort",
+        &["created", "updated", "popularity", "long-running"],
+    ),
+    ("direction", &["asc", "desc"]),
+    ("per_page", &[]),
+    ("page", &[]),
+];
 const LABELS: Fields = &[("labels", 'l', false)];
 const REVIEWERS: Fields = &[("reviewers", 'l', false), ("team_reviewers", 'l', false)];
 const COMMENT: Fields = &[("body", 's', true)];
@@ -149,6 +161,10 @@ impl State {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
         if request.method != "GET" {
             self.changes.push(line.clone());
+            if request.header("content-type") != Some("application/json") {
+                self.wrong
+                    .push(format!("{line}: the content type is not JSON"));
+            }
         }
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let mut fields = |fields: Fields| {
@@ -184,6 +200,7 @@ impl State {
         let number = |text: &str| text.parse::<u64>().unwrap_or(0);
         match (request.method.as_str(), parts.as_slice()) {
             ("GET", ["pulls"]) => {
+                self.wrong.extend(unknown_query(request, LISTED));
                 let wanted = |name: &str| {
                     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
                     let mut found = pairs.filter(|(key, _)| *key == name);

@@ -125,6 +125,9 @@ impl State {
         if !request.body.is_empty() && request.header("content-type") != Some("application/json") {
             return Err("the content type is not JSON".to_owned());
         }
+        if request.header("accept") != Some("application/json") {
+            return Err("it does not accept JSON".to_owned());
+        }
         let path = request.path.split('?').next().unwrap_or("");
         let path = path
             .strip_prefix("/git/api/v1/repos/")

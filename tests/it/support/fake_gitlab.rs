@@ -102,6 +102,9 @@ impl State {
         if !request.body.is_empty() && request.header("content-type") != Some("application/json") {
             return Err("the content type is not JSON".to_owned());
         }
+        if request.header("accept") != Some("application/json") {
+            return Err("it does not accept JSON".to_owned());
+        }
         let path = request.path.split('?').next().unwrap_or("");
         let path = path.strip_prefix("/gitlab/api/v4/").ok_or("no such path")?;
         let parts: Vec<&str> = path.split('/').collect();
