@@ -4,7 +4,7 @@
 use crate::support::delivery::Delivery;
 use crate::support::fake_forge::{FakeGitHub, TOKEN};
 use crate::support::registry::{Registry, RegistryOptions};
-use crate::support::repo::git;
+use crate::support::repo::{git, git_ok};
 
 /// A service account's key, as far as a registry cares.
 const KEY: &str = r#"{"type":"service_account","private_key":"k3y/+="}"#;
@@ -217,4 +217,67 @@ fn what_github_refuses_is_named() {
     article.delivery.pipewright(&["run", "release"]).expect(0);
     assert_eq!(article.forge.pulls().len(), 1);
     article.forge.clean();
+}
+
+#[test]
+fn rollback_closes_what_nobody_merged() {
+    let (article, sha) = Article::start("three-withdrawn", "");
+    article.delivery.pipewright(&["run", "release"]).expect(0);
+    let changes = article.forge.changes();
+    let plan = article
+        .delivery
+        .pipewright(&["rollback", "bump.release", "--plan"]);
+    plan.expect(0).says("close pull request ");
+    assert_eq!(article.forge.changes(), changes);
+    article
+        .delivery
+        .pipewright(&["rollback", "bump.release"])
+        .expect(0);
+    article.forge.clean();
+    let pulls = article.forge.pulls();
+    assert_eq!(pulls.len(), 1, "{pulls:#?}");
+    assert_eq!(pulls[0]["state"], "closed");
+    let comments = article.forge.comments(1);
+    assert_eq!(comments.len(), 1, "{comments:#?}");
+    assert!(
+        comments[0].starts_with("Taken back by run "),
+        "{comments:#?}"
+    );
+    assert_eq!(article.show("main"), DEPLOYMENT.trim_end());
+    // Nobody asks for it again by itself.
+    let again = article.delivery.pipewright(&["run", "release"]).expect(1);
+    again.says("was taken back").says(&sha);
+    assert_eq!(article.forge.pulls().len(), 1);
+}
+
+#[test]
+fn rollback_of_what_was_merged_asks_for_the_revert() {
+    let (article, sha) = Article::start("three-reverted", "wait merged");
+    article.forge.merge_all();
+    article.delivery.pipewright(&["run", "release"]).expect(0);
+    assert!(article.show("main").contains(&format!("demo-gitops:{sha}")));
+    let branch = format!("refs/heads/release-{sha}");
+    assert!(!git_ok(
+        &article.bare,
+        &["rev-parse", "-q", "--verify", &branch]
+    ));
+    let plan = article
+        .delivery
+        .pipewright(&["rollback", "bump.release", "--plan"]);
+    plan.expect(0)
+        .says(&format!("open a pull request of revert-release-{sha}"))
+        .says("+        image: asia.gcr.io/old/demo-gitops:0000000");
+    article
+        .delivery
+        .pipewright(&["rollback", "bump.release"])
+        .expect(0);
+    article.forge.clean();
+    assert_eq!(article.show("main"), DEPLOYMENT.trim_end());
+    let pulls = article.forge.pulls();
+    assert_eq!(pulls.len(), 2, "{pulls:#?}");
+    assert_eq!(
+        pulls[1]["title"],
+        format!("Revert \"Release demo-gitops {sha}\"")
+    );
+    assert_eq!(pulls[1]["merged"], true);
 }

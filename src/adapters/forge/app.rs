@@ -77,7 +77,7 @@ impl Forges {
                 let answer = self
                     .send(hosted, &what, Method::GET, &path, None, Some(&statement))
                     .await?;
-                let id = answer["id"].as_u64();
+                let id = answer.value["id"].as_u64();
                 id.ok_or_else(|| broken(hosted, &what, "the answer has no `id`"))?
                     .to_string()
             }
@@ -99,6 +99,7 @@ impl Forges {
                 Some(&statement),
             )
             .await?;
+        let answer = answer.value;
         let token = text(&answer["token"]);
         if token.is_empty() {
             return Err(broken(hosted, &what, "the answer has no `token`"));

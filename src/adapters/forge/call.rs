@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK,
+};
 use reqwest::{Method, Request, StatusCode, Url};
 use serde_json::Value;
 
@@ -24,6 +26,19 @@ pub(super) const PER_PAGE: usize = 50;
 const PAGES: usize = 10;
 /// Longest that a forge may ask us to wait.
 const LONGEST: Duration = Duration::from_secs(3700);
+
+/// How long GitHub's secondary limit is waited out if it does not say.
+const SECONDARY: Duration = Duration::from_secs(60);
+/// How long until a forge is asked again whether it has caught up with us.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
+/// An answer that is no error.
+#[derive(Default)]
+pub(super) struct Answer {
+    pub(super) value: Value,
+    /// Whether there is another page, if it says.
+    more: Option<bool>,
+}
 
 /// All forges, on the shared client.
 #[derive(Clone)]
@@ -51,6 +66,11 @@ impl Forges {
         what: &str,
         path: &str,
     ) -> Result<Value, ForgeError> {
+        let answer = self.read(hosted, what, path).await?;
+        Ok(answer.value)
+    }
+
+    async fn read(&self, hosted: &Hosted, what: &str, path: &str) -> Result<Answer, ForgeError> {
         let mut tries = 1;
         loop {
             match self.call(hosted, what, Method::GET, path, None).await {
@@ -76,12 +96,14 @@ impl Forges {
         let mut all = Vec::new();
         for page in 1..=PAGES {
             let path = format!("{path}&{size}={PER_PAGE}&page={page}");
-            let answer = self.get(hosted, what, &path).await?;
-            let Some(list) = entries(&answer).as_array() else {
+            let answer = self.read(hosted, what, &path).await?;
+            let Some(list) = entries(&answer.value).as_array() else {
                 return Err(broken(hosted, what, "the answer is no list"));
             };
             all.extend(list.iter().cloned());
-            if list.len() < PER_PAGE {
+            // A server may give out smaller pages than it was asked for, so what it says of more
+            // counts; one with a single page says nothing.
+            if !answer.more.unwrap_or(list.len() >= PER_PAGE) {
                 break;
             }
         }
@@ -97,7 +119,8 @@ impl Forges {
         path: &str,
         body: &Value,
     ) -> Result<Value, ForgeError> {
-        self.call(hosted, what, method, path, Some(body)).await
+        let answer = self.call(hosted, what, method, path, Some(body)).await?;
+        Ok(answer.value)
     }
 
     async fn call(
@@ -107,7 +130,7 @@ impl Forges {
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Value, ForgeError> {
+    ) -> Result<Answer, ForgeError> {
         let token = match &hosted.site.sign_in {
             SignIn::Anonymous => None,
             SignIn::Token(token) => Some(token.clone()),
@@ -138,7 +161,7 @@ impl Forges {
         path: &str,
         body: Option<&Value>,
         token: Option<&Secret>,
-    ) -> Result<Value, ForgeError> {
+    ) -> Result<Answer, ForgeError> {
         let request = request(hosted, method, path, body, token)
             .map_err(|why| refused(hosted, what, &why))?;
         let answer = self.http.send(request).await;
@@ -146,15 +169,17 @@ impl Forges {
         let status = answer.status();
         let headers = answer.headers().clone();
         if status == StatusCode::NO_CONTENT {
-            return Ok(Value::Null);
+            return Ok(Answer::default());
         }
+        let more = headers.get(LINK).and_then(|link| link.to_str().ok());
+        let more = more.map(|link| link.contains("rel=\"next\""));
         let bytes = http::read(answer, ANSWER).await;
         let bytes = bytes.map_err(|error| unanswered(hosted, what, &error))?;
         let value: Option<Value> = serde_json::from_slice(&bytes).ok();
         if status.is_success() {
             return match value {
-                Some(value) => Ok(value),
-                None if bytes.iter().all(u8::is_ascii_whitespace) => Ok(Value::Null),
+                Some(value) => Ok(Answer { value, more }),
+                None if bytes.iter().all(u8::is_ascii_whitespace) => Ok(Answer::default()),
                 None => Err(broken(hosted, what, "the answer is no JSON")),
             };
         }
@@ -240,6 +265,33 @@ pub(super) fn refused(hosted: &Hosted, what: &str, message: &str) -> ForgeError 
         what: what.to_owned(),
         message: message.to_owned(),
     }
+}
+
+pub(super) fn denied(hosted: &Hosted, what: &str, message: &str) -> ForgeError {
+    ForgeError::Denied {
+        forge: forge(hosted),
+        what: what.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+pub(super) fn throttled(
+    hosted: &Hosted,
+    what: &str,
+    message: &str,
+    after: Option<Duration>,
+) -> ForgeError {
+    ForgeError::Throttled {
+        forge: forge(hosted),
+        what: what.to_owned(),
+        message: message.to_owned(),
+        after,
+    }
+}
+
+/// It has not caught up with what we did before.
+pub(super) fn not_yet(hosted: &Hosted, what: &str, message: &str) -> ForgeError {
+    throttled(hosted, what, message, Some(CATCH_UP))
 }
 
 fn forge(hosted: &Hosted) -> String {
@@ -368,11 +420,16 @@ fn meaning(
         }
     }
     let now = SystemClock.now();
+    // GitHub names the end of the hour in every answer, also when it was another limit.
+    let spent = header("x-ratelimit-remaining").is_none_or(|left| left == "0");
     let reset = header("x-ratelimit-reset")
+        .filter(|_| spent)
         .or_else(|| header("ratelimit-reset"))
         .and_then(|seconds| seconds.parse::<i64>().ok())
         .map(|seconds| crate::base::Timestamp(seconds.saturating_mul(1000)).since(now));
+    let secondary = low.contains("secondary rate limit") || low.contains("abuse detection");
     let after = retry_after(headers, now).or(reset);
+    let after = after.or_else(|| secondary.then_some(SECONDARY));
     ForgeError::Throttled {
         forge,
         what,

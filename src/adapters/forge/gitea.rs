@@ -3,11 +3,13 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::call::{Forges, broken, escape, refused};
+use super::call::{Forges, broken, escape, not_yet, refused};
 use super::{some, text, texts, verdict};
 use crate::ports::forge::{
     Checks, ForgeError, Hosted, MergeMethod, NewPullRequest, PullRequest, PullState,
 };
+
+static NONE: Value = Value::Array(Vec::new());
 
 /// The title of a draft begins so.
 const DRAFT: &str = "WIP: ";
@@ -34,13 +36,18 @@ fn read(hosted: &Hosted, what: &str, value: &Value) -> Result<PullRequest, Forge
     let mut reviewers = texts(&value["requested_reviewers"], "login");
     let teams = texts(&value["requested_reviewers_teams"], "name");
     reviewers.extend(teams.iter().map(|team| format!("{org}/{team}")));
+    let branch = match value["head"]["ref"].as_str() {
+        // So it is called once its branch is gone; the label keeps the name.
+        Some(gone) if gone.starts_with("refs/pull/") => text(&value["head"]["label"]),
+        _ => text(&value["head"]["ref"]),
+    };
     Ok(PullRequest {
         number,
         id: number.to_string(),
         url: text(&value["html_url"]),
         title: text(&value["title"]).trim_start_matches(DRAFT).to_owned(),
         body: text(&value["body"]),
-        head: text(&value["head"]["ref"]),
+        head: branch,
         head_commit: text(&value["head"]["sha"]),
         base: text(&value["base"]["ref"]),
         state,
@@ -60,7 +67,8 @@ async fn listed(
     what: &str,
     state: &str,
 ) -> Result<Vec<PullRequest>, ForgeError> {
-    let path = format!("{}?state={state}&sort=newest", pulls(hosted));
+    // Newest first is how they come, and no value of `sort` says so.
+    let path = format!("{}?state={state}", pulls(hosted));
     let list = forges.list(hosted, what, &path, "limit", |all| all).await?;
     let own = list.iter().filter(|value| {
         let name = value["head"]["repo"]["full_name"].as_str();
@@ -114,13 +122,20 @@ pub(super) async fn checks(
 ) -> Result<Checks, ForgeError> {
     let what = format!("checks of {} of {}", pull.head_commit, hosted.path);
     let path = format!(
-        "/repos/{}/commits/{}/status",
+        "/repos/{}/commits/{}/status?",
         hosted.path,
         escape(&pull.head_commit)
     );
-    let answer = forges.get(hosted, &what, &path).await?;
-    let list = answer["statuses"].as_array().into_iter().flatten();
-    let checks = list.map(|status| {
+    let list = forges
+        .list(hosted, &what, &path, "limit", |all| {
+            match &all["statuses"] {
+                // What a commit without any has in place of a list.
+                Value::Null if all.get("statuses").is_some() => &NONE,
+                list => list,
+            }
+        })
+        .await?;
+    let checks = list.iter().map(|status| {
         // The field's name in the answers of Gitea is `status`.
         let done = match status["status"].as_str() {
             Some("success" | "warning" | "skipped") => Some(true),
@@ -269,7 +284,13 @@ pub(super) async fn auto_merge(
         {
             Ok(())
         }
-        Err(ForgeError::Refused { message, .. }) if message.contains("(405)") => Err(refused(
+        // Whether it can be merged is still being found out, or our push was not seen yet.
+        Err(ForgeError::Refused { message, .. })
+            if message.contains("try again later") || message.contains("head out of date") =>
+        {
+            Err(not_yet(hosted, &what, &message))
+        }
+        Err(ForgeError::Refused { message, .. }) if message.contains("405") => Err(refused(
             hosted,
             &what,
             &format!(

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::call::{Forges, broken, escape, refused};
+use super::call::{Forges, broken, denied, escape, refused, throttled};
 use super::{some, text, texts, verdict};
 use crate::ports::forge::{
     Checks, ForgeError, Hosted, MergeMethod, NewPullRequest, PullRequest, PullState,
@@ -295,11 +295,23 @@ pub(super) async fn auto_merge(
             .await
             .map(drop);
     }
-    let help = match errors.contains("not allowed") {
-        true => "; allow auto-merge in the repository's settings",
-        false => "",
+    let help = if errors.contains("not allowed") {
+        "; allow auto-merge in the repository's settings"
+    } else if errors.contains("unstable status") || errors.contains("rules not configured") {
+        "; no check is required on the base branch, so that GitHub waits for none: require them in its protection"
+    } else {
+        ""
     };
     let message = crate::adapters::http::one_line(&errors, 300);
+    // This interface says everything with the status 200.
+    let kinds = texts(&answer["errors"], "type");
+    let is = |kind: &str| kinds.iter().any(|known| known == kind);
+    if is("RATE_LIMITED") {
+        return Err(throttled(hosted, &what, &message, None));
+    }
+    if is("FORBIDDEN") || is("INSUFFICIENT_SCOPES") {
+        return Err(denied(hosted, &what, &message));
+    }
     Err(refused(hosted, &what, &format!("{message}{help}")))
 }
 

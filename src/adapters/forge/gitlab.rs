@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::call::{Forges, broken, escape, refused};
+use super::call::{Forges, broken, escape, not_yet, refused};
 use super::{some, text, texts, verdict};
 use crate::ports::forge::{
     Checks, ForgeError, Hosted, MergeMethod, NewPullRequest, PullRequest, PullState,
@@ -29,7 +29,8 @@ fn read(hosted: &Hosted, what: &str, value: &Value) -> Result<PullRequest, Forge
                 .or_else(|| some(&value["squash_commit_sha"]))
                 .or_else(|| some(&value["sha"])),
         ),
-        Some("closed" | "locked") => PullState::Closed(some(&value["closed_by"]["username"])),
+        Some("closed") => PullState::Closed(some(&value["closed_by"]["username"])),
+        // `locked` is what it is while GitLab is merging it.
         _ => PullState::Open,
     };
     let labels = value["labels"].as_array().into_iter().flatten();
@@ -123,7 +124,9 @@ pub(super) async fn checks(
         .await?;
     let checks = list.iter().map(|status| {
         let done = match status["status"].as_str() {
-            Some("success" | "skipped" | "manual") => Some(true),
+            Some("success" | "skipped") => Some(true),
+            // A job that somebody has to start blocks its pipeline unless it may fail.
+            Some("manual") => (status["allow_failure"] == true).then_some(true),
             Some("failed" | "canceled") => Some(status["allow_failure"] == true),
             _ => None,
         };
@@ -264,12 +267,20 @@ pub(super) async fn auto_merge(
         .await
     {
         Err(ForgeError::Refused { message, .. })
-            if message.contains("(405)") || message.contains("(422)") =>
+            if ["(405)", "(406)", "(422)"]
+                .iter()
+                .any(|code| message.contains(code)) =>
         {
             let why = format!(
                 "{message}; a draft, a conflict, a missing approval or a protection of the branch is in the way"
             );
             Err(refused(hosted, &what, &why))
+        }
+        // It has not seen our push yet.
+        Err(ForgeError::Refused { message, .. })
+            if message.contains("(409)") && message.contains("SHA does not match") =>
+        {
+            Err(not_yet(hosted, &what, &message))
         }
         result => result.map(drop),
     }

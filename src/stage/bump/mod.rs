@@ -6,6 +6,7 @@ mod commit;
 mod edits;
 mod guard;
 mod memory;
+mod pull_close;
 mod pull_look;
 mod pull_request;
 mod pull_text;

@@ -132,6 +132,13 @@ impl Bump {
         let (job, _) = self.job(cx.values, cx.stage).await?;
         let base = self.remote(cx.values).await?;
         let hosted = self.hosted(cx.values).await?;
+        if let Some(undo) = &job.undo
+            && let Some(pull) = self.unmerged(cx.readers, &hosted, &base, undo).await?
+        {
+            let reason = format!("{} is not merged", pull.url);
+            return Ok(Forecast::new(Verdict::Run, reason)
+                .effect(format!("close pull request {}: {}", pull.url, pull.title)));
+        }
         let wanted = self.wanted(cx.values, cx.stage, spec, &job).await?;
         let look = self
             .look(cx.readers, &hosted, &base, &job, &wanted, None)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::edits::{apply, paths};
 use super::pull_look::{Look, Step, address, branch_of, has, has_words, newest};
-use super::pull_text::Wanted;
+use super::pull_text::{Wanted, difference};
 use super::pull_wait::Ended;
 use super::write::{Job, RACES};
 use super::{Bump, KEY, memory, remember};
@@ -86,6 +86,9 @@ pub(super) const PULL_REQUEST: NodeSpec = NodeSpec {
         "Commit to a branch of this name and open or update a pull request.",
     )
 };
+
+/// The key under which the journal knows that we opened one.
+const OPENED: &str = "pull-request";
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,24 +208,24 @@ impl Bump {
         job: &Job,
     ) -> Result<Done, Failure> {
         let hosted = self.hosted(cx.values).await?;
+        if let Some(undo) = &job.undo
+            && let Some(done) = self.withdraw(cx, spec, &hosted, undo).await?
+        {
+            return Ok(done);
+        }
         let wanted = self.wanted(cx.values, cx.stage, spec, job).await?;
         let mut began = None;
-        let mut changed = false;
+        // The commit whose push we have not heard of, by this attempt or an earlier one.
+        let mut intended = cx
+            .intended(KEY)
+            .and_then(|effect| effect.intent.get("commit").cloned());
+        // What an earlier attempt of this run did is a change of this run too.
+        let mut changed = [KEY, OPENED].iter().any(|key| cx.intended(key).is_some());
         for tries in 1..=RACES {
             // Anew each time: the token of an app runs out.
             let base = self.remote(cx.values).await?;
-            let intended = cx
-                .intended(KEY)
-                .and_then(|effect| effect.intent.get("commit"));
             let readers = &cx.world.readers;
-            let looked = self.look(
-                readers,
-                &hosted,
-                &base,
-                job,
-                &wanted,
-                intended.map(String::as_str),
-            );
+            let looked = self.look(readers, &hosted, &base, job, &wanted, intended.as_deref());
             let look = match looked.await {
                 Err(failure) if failure.outcome == crate::event::Outcome::Errored && tries < 4 => {
                     cx.say(format!("{failure}; trying again"));
@@ -233,23 +236,35 @@ impl Bump {
                 look => look?,
             };
             let Some(step) = look.step.clone() else {
+                if job.undo.is_some() {
+                    remember(cx, &base, &look.commit, &[], job.undo.as_ref());
+                }
                 return Ok(settled(spec, &base, look, changed));
             };
-            let Some(commit) = self
+            let (commit, pushed) = self
                 .push_branch(cx, &base, job, &wanted, &look, step)
-                .await?
-            else {
+                .await?;
+            let Some(pushed) = pushed else {
+                intended = Some(commit);
                 cx.say(format!("{} moved under us; looking again", wanted.branch));
                 self.wait(cx, backoff(tries.min(3), readers.clock.random()))
                     .await?;
                 continue;
             };
+            let pushed = pushed || intended.as_deref() == Some(&commit);
+            let commit = (commit, pushed);
             changed |= commit.1;
-            let pull = self.pull_request(cx, &hosted, &base, &wanted, &look, &commit.0);
+            let pull = self.pull_request(cx, &hosted, &base, &wanted, &look, &commit);
             let (pull, fresh) = pull.await?;
             changed |= fresh;
+            if job.undo.is_some() {
+                // What is taken back must not be asked for again by itself, merged or not.
+                remember(cx, &base, &commit.0, &[], job.undo.as_ref());
+            }
             if !spec.keep_superseded {
-                changed |= self.supersede(cx, &hosted, &base, &wanted, &pull).await?;
+                let differs = &look.edited.diff;
+                let closed = self.supersede(cx, &hosted, &base, &wanted, &pull, differs);
+                changed |= closed.await?;
             }
             let Some((what, timeout)) = spec.wait else {
                 let note = match changed {
@@ -273,6 +288,7 @@ impl Bump {
                         None => cx.world.vcs.tip(&base).await?.unwrap_or(commit.0),
                     };
                     remember(cx, &base, &merge, &look.edited.changes, job.undo.as_ref());
+                    self.tidy(cx, &branch_of(&base, &wanted)).await;
                     let note = format!("{} was merged", pull.url);
                     let done = done(Done::succeeded(note), &pull, true);
                     return Ok(if spec.is_merged() {
@@ -293,8 +309,8 @@ impl Bump {
         )))
     }
 
-    /// Brings the branch to what is wanted: its commit, and whether it was pushed. `None` if
-    /// somebody else moved it meanwhile.
+    /// Brings the branch to what is wanted: its commit, and whether it was pushed; that is unknown
+    /// if somebody else moved it meanwhile or the answer was lost.
     async fn push_branch(
         &self,
         cx: &StageContext<'_>,
@@ -303,12 +319,12 @@ impl Bump {
         wanted: &Wanted,
         look: &Look,
         step: Step,
-    ) -> Result<Option<(String, bool)>, Failure> {
+    ) -> Result<(String, Option<bool>), Failure> {
         let vcs = &cx.world.vcs;
         let branch = branch_of(base, wanted);
         let time = cx.values.commit.time;
         let commit = match &step {
-            Step::Keep(tip) => return Ok(Some((tip.clone(), false))),
+            Step::Keep(tip) => return Ok((tip.clone(), Some(false))),
             Step::Make(_) => {
                 let files = look.edited.files.clone();
                 let commit = job.words.commit(look.commit.clone(), files, time);
@@ -325,7 +341,7 @@ impl Bump {
             && *tip == commit
         {
             // It is what we would make; a conflict is not ours to solve.
-            return Ok(Some((commit, false)));
+            return Ok((commit, Some(false)));
         }
         if cx.cancel.is_cancelled() {
             return Err(Failure::cancelled("cancelled: nothing was pushed"));
@@ -338,11 +354,11 @@ impl Bump {
         };
         match pushed {
             Ok(PushOutcome::Pushed) => {}
-            Ok(PushOutcome::Raced) => return Ok(None),
+            Ok(PushOutcome::Raced) => return Ok((commit, None)),
             // The answer may have been lost on the way back: looking again tells.
             Err(error) if matches!(error.retry(), Retry::After(_)) => {
                 cx.say(format!("{error}; looking again"));
-                return Ok(None);
+                return Ok((commit, None));
             }
             Err(error) => return Err(error.into()),
         }
@@ -356,7 +372,7 @@ impl Bump {
                 change.file, change.path, change.before, change.after
             ));
         }
-        Ok(Some((commit, true)))
+        Ok((commit, Some(true)))
     }
 
     /// Brings the pull request to what is wanted; whether that took a change.
@@ -367,9 +383,8 @@ impl Bump {
         base: &Remote,
         wanted: &Wanted,
         look: &Look,
-        commit: &str,
+        (commit, pushed): &(String, bool),
     ) -> Result<(PullRequest, bool), Failure> {
-        const OPENED: &str = "pull-request";
         let forge = &cx.world.forge;
         let body = wanted.body(&look.edited);
         let ours = cx.intended(OPENED).is_some();
@@ -402,6 +417,12 @@ impl Bump {
                 .await?;
             cx.say(format!("updated {}", pull.url));
             changed = true;
+        }
+        if !opened && !ours && *pushed {
+            // Whoever looked at it before is told what it asks for now.
+            let words = format!("Now asks for this, as of {commit}:");
+            let text = format!("{words}\n\n{}\n", difference(&look.edited.diff));
+            self.tell(cx, hosted, pull.number, &words, &text).await?;
         }
         let missing = |all: &[String], have: &[String]| -> Vec<String> {
             all.iter()
@@ -441,12 +462,22 @@ impl Bump {
                     self.wait(cx, Duration::from_secs(1)).await?;
                 }
             }
-            commit.clone_into(&mut pull.head_commit);
+            pull.head_commit.clone_from(commit);
             let key = "auto-merge";
             let detail = facts(&[("url", &pull.url), ("commit", commit)]);
             cx.effects.intend(key, detail.clone()).await?;
-            self.ask(cx, || forge.auto_merge(hosted, &pull, method))
-                .await?;
+            if let Err(failure) = self
+                .ask(cx, || forge.auto_merge(hosted, &pull, method))
+                .await
+            {
+                // A call whose answer was lost may have merged it, which a second one is refused.
+                let now = self
+                    .ask(cx, || forge.pull_request(hosted, pull.number))
+                    .await?;
+                if !now.auto_merge && !matches!(now.state, PullState::Merged(_)) {
+                    return Err(failure);
+                }
+            }
             cx.effects.done(key, detail).await?;
             changed = true;
         }
@@ -483,46 +514,6 @@ impl Bump {
         }
     }
 
-    /// Closes earlier pull requests of the same bump; whether there were any.
-    async fn supersede(
-        &self,
-        cx: &StageContext<'_>,
-        hosted: &Hosted,
-        base: &Remote,
-        wanted: &Wanted,
-        pull: &PullRequest,
-    ) -> Result<bool, Failure> {
-        let forge = &cx.world.forge;
-        let open = self.ask(cx, || forge.open(hosted, &base.branch)).await?;
-        let mut any = false;
-        for old in open {
-            // An older run that is repeated must not close what came after it.
-            if old.number >= pull.number || !old.body.contains(&wanted.mark) {
-                continue;
-            }
-            any = true;
-            let key = format!("close-{}", old.number);
-            let detail = facts(&[("url", &old.url), ("by", &pull.url)]);
-            cx.effects.intend(&key, detail.clone()).await?;
-            let words = format!("Superseded by {}", pull.url);
-            let mut tries = 0;
-            while !self
-                .ask(cx, || forge.has_comment(hosted, old.number, &words))
-                .await?
-            {
-                tries += 1;
-                match forge.comment(hosted, old.number, &words).await {
-                    Ok(()) => break,
-                    Err(error) => self.pause(cx, tries, &error).await?,
-                }
-            }
-            self.ask(cx, || forge.close(hosted, old.number)).await?;
-            cx.effects.done(&key, detail).await?;
-            cx.say(format!("closed {}, superseded by {}", old.url, pull.url));
-        }
-        Ok(any)
-    }
-
     /// Makes a call that may be made twice, as often as it takes.
     pub(super) async fn ask<T, F>(
         &self,
@@ -543,7 +534,7 @@ impl Bump {
     }
 
     /// Waits before another try, or gives up.
-    async fn pause(
+    pub(super) async fn pause(
         &self,
         cx: &StageContext<'_>,
         tries: u32,
@@ -564,12 +555,12 @@ impl Bump {
     }
 }
 
-fn facts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub(super) fn facts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     pairs.iter().map(pair).collect()
 }
 
-fn done(done: Done, pull: &PullRequest, changed: bool) -> Done {
+pub(super) fn done(done: Done, pull: &PullRequest, changed: bool) -> Done {
     done.output("pull-request", &pull.url)
         .output("changed", changed.to_string())
 }

@@ -31,26 +31,37 @@ pub(super) struct Wanted {
 impl Wanted {
     /// The description: words, the difference, the mark; cut if it is too long.
     pub(super) fn body(&self, edited: &Edited) -> String {
-        let fence = "`".repeat(longest_run(&edited.diff).max(2) + 1);
-        let open = format!("{fence}diff\n");
-        let close = format!("{fence}\n\n{}\n", self.mark);
-        const CUT: &str = "… (cut: the whole difference is too long for a description)\n";
         let words = match self.words.trim() {
             "" => String::new(),
             words => format!("{}\n\n", cut_at(words, BODY / 2)),
         };
-        let room = BODY - words.len() - open.len() - close.len() - CUT.len() - 1;
-        let shown = cut_at(&edited.diff, room);
-        let mut text = format!("{words}{open}{shown}");
-        if !text.ends_with('\n') {
-            text.push('\n');
-        }
-        if shown.len() < edited.diff.len() {
-            text.push_str(CUT);
-        }
-        text.push_str(&close);
-        text
+        let close = format!("\n\n{}\n", self.mark);
+        let shown = fenced(&edited.diff, BODY - words.len() - close.len());
+        format!("{words}{shown}{close}")
     }
+}
+
+/// A difference as a comment shows it.
+pub(super) fn difference(diff: &str) -> String {
+    fenced(diff, BODY / 2)
+}
+
+/// A difference in a fence that it cannot leave, in at most so many bytes.
+fn fenced(diff: &str, limit: usize) -> String {
+    const CUT: &str = "… (cut: the whole difference is too long to be shown here)\n";
+    let fence = "`".repeat(longest_run(diff).max(2) + 1);
+    let open = format!("{fence}diff\n");
+    let room = limit.saturating_sub(open.len() + fence.len() + CUT.len() + 1);
+    let shown = cut_at(diff, room);
+    let mut text = format!("{open}{shown}");
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    if shown.len() < diff.len() {
+        text.push_str(CUT);
+    }
+    text.push_str(&fence);
+    text
 }
 
 impl Bump {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::Bump;
 use super::pull_look::closed;
 use super::pull_request::Wait;
+use crate::event::Outcome;
 use crate::ports::forge::{Checks, Hosted, PullRequest, PullState};
 use crate::ports::{Progress, ProgressState};
 use crate::stage::{Failure, StageContext};
@@ -51,7 +52,14 @@ impl Bump {
             if now.conflicts == Some(true) {
                 return Ok(Ended::Conflicts);
             }
-            let checks = self.ask(cx, || forge.checks(hosted, &now)).await?;
+            let checks = match self.ask(cx, || forge.checks(hosted, &now)).await {
+                // They are only told of while the merge is waited for, and a token that may merge
+                // need not be one that may see them.
+                Err(failure) if what == Wait::Merged && failure.outcome == Outcome::Failed => {
+                    Checks::None
+                }
+                checks => checks?,
+            };
             let line = match (&checks, what) {
                 (Checks::Passed(count), Wait::Checks) => {
                     return Ok(Ended::Passed(format!(

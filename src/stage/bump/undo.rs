@@ -15,6 +15,9 @@ use crate::stage::Failure;
 pub(super) struct Undo {
     /// The commit that wrote it.
     pub(super) commit: String,
+    /// The branch it went to.
+    #[serde(default)]
+    pub(super) branch: String,
     /// First line of its message.
     #[serde(default)]
     pub(super) subject: String,
@@ -33,6 +36,7 @@ impl Undo {
         let changes = recorded(&effect.intent)?;
         (!changes.is_empty()).then(|| Self {
             commit: effect.intent.get("commit").cloned().unwrap_or_default(),
+            branch: effect.intent.get("branch").cloned().unwrap_or_default(),
             subject: effect.intent.get("subject").cloned().unwrap_or_default(),
             changes,
         })

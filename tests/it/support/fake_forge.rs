@@ -1,13 +1,16 @@
 //! A strict GitHub in miniature: refuses any request that its published description would not
-//! allow, and really merges in the bare repository behind it.
+//! allow, and really merges in the bare repository behind it. After "REST API endpoints for pull
+//! requests", "… for labels", "… for issue comments" and the mutation `enablePullRequestAutoMerge`
+//! of GitHub's documentation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
 use super::faulty::{Faulty, Reply, Request};
 use super::repo::{git, git_ok};
+use super::strict::{Fields, fits, unknown_query};
 
 /// The token that it knows.
 pub const TOKEN: &str = "ghp_t0ken-of-the-release-bot";
@@ -101,9 +104,6 @@ fn error(status: u16, message: &str) -> Reply {
     answer(status, &body)
 }
 
-/// The fields that a call takes: name, type, whether it must be there.
-type Fields = &'static [(&'static str, char, bool)];
-
 const CREATE: Fields = &[
     ("title", 's', false),
     ("head", 's', true),
@@ -121,40 +121,25 @@ const UPDATE: Fields = &[
     ("base", 's', false),
     ("maintainer_can_modify", 'b', false),
 ];
+const LISTED: &[(&str, &[&str])] = &[
+    ("state", &["open", "closed", "all"]),
+    ("head", &[]),
+    ("base", &[]),
+    (
+        "sort",
+        &["created", "updated", "popularity", "long-running"],
+    ),
+    ("direction", &["asc", "desc"]),
+    ("per_page", &[]),
+    ("page", &[]),
+];
 const LABELS: Fields = &[("labels", 'l', false)];
 const REVIEWERS: Fields = &[("reviewers", 'l', false), ("team_reviewers", 'l', false)];
 const COMMENT: Fields = &[("body", 's', true)];
 const GRAPHQL: Fields = &[("query", 's', true), ("variables", 'o', false)];
 
-fn fits(body: &Value, fields: Fields) -> Result<(), String> {
-    let map = body.as_object().ok_or("the body is no object")?;
-    for (name, value) in map {
-        let known = fields.iter().find(|(known, ..)| known == name);
-        let (_, kind, _) = known.ok_or_else(|| format!("{name} is no field"))?;
-        let good = match kind {
-            's' => value.is_string(),
-            'b' => value.is_boolean(),
-            'n' => value.is_number(),
-            'o' => value.is_object(),
-            _ => value
-                .as_array()
-                .is_some_and(|list| list.iter().all(Value::is_string)),
-        };
-        if !good {
-            return Err(format!("{name} is {value}"));
-        }
-    }
-    let missing = fields
-        .iter()
-        .find(|(name, _, must)| *must && !map.contains_key(*name));
-    match missing {
-        Some((name, ..)) => Err(format!("{name} is missing")),
-        None => Ok(()),
-    }
-}
-
 impl State {
-    fn answer(&mut self, repo: &str, bare: &PathBuf, request: &Request) -> Reply {
+    fn answer(&mut self, repo: &str, bare: &Path, request: &Request) -> Reply {
         let line = format!("{} {}", request.method, request.path);
         let heads = [
             ("accept", "application/vnd.github+json"),
@@ -176,6 +161,10 @@ impl State {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
         if request.method != "GET" {
             self.changes.push(line.clone());
+            if request.header("content-type") != Some("application/json") {
+                self.wrong
+                    .push(format!("{line}: the content type is not JSON"));
+            }
         }
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let mut fields = |fields: Fields| {
@@ -211,6 +200,7 @@ impl State {
         let number = |text: &str| text.parse::<u64>().unwrap_or(0);
         match (request.method.as_str(), parts.as_slice()) {
             ("GET", ["pulls"]) => {
+                self.wrong.extend(unknown_query(request, LISTED));
                 let wanted = |name: &str| {
                     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
                     let mut found = pairs.filter(|(key, _)| *key == name);
@@ -338,7 +328,7 @@ impl State {
         }
     }
 
-    fn create(&mut self, repo: &str, bare: &PathBuf, body: &Value) -> Reply {
+    fn create(&mut self, repo: &str, bare: &Path, body: &Value) -> Reply {
         let word = |key: &str| body[key].as_str().unwrap_or("").to_owned();
         let (head, base, title) = (word("head"), word("base"), word("title"));
         let invalid = |field: &str| {
@@ -404,7 +394,7 @@ impl State {
 }
 
 /// Merges as GitHub does: a commit with two parents on the base.
-fn merge(bare: &PathBuf, pull: &mut Value) {
+fn merge(bare: &Path, pull: &mut Value) {
     let word = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let (head, base) = (word(&pull["head"]["ref"]), word(&pull["base"]["ref"]));
     let tree = git(bare, &["merge-tree", "--write-tree", &base, &head]);
