@@ -80,6 +80,20 @@ fn read_text(from: impl std::io::Read, limit: u64) -> Result<String, String> {
     })
 }
 
+fn create(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(|error| fail(dir, error))?;
+    }
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path);
+    let mut file = file.map_err(|error| fail(path, error))?;
+    file.write_all(text.as_bytes())
+        .map_err(|error| fail(path, error))
+}
+
 impl Files for HostFiles {
     fn root(&self, from: &Path) -> PathBuf {
         let here = std::path::absolute(from).unwrap_or_else(|_| from.to_owned());
@@ -175,17 +189,16 @@ impl Files for HostFiles {
             .map_err(|message| fail(Path::new("standard input"), message))
     }
 
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn create_private(&self, path: &Path, text: &str) -> Result<(), FileError> {
+        create(path, text, 0o600)
+    }
+
     fn create(&self, path: &Path, text: &str) -> Result<(), FileError> {
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(|error| fail(dir, error))?;
-        }
-        let file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(path);
-        let mut file = file.map_err(|error| fail(path, error))?;
-        file.write_all(text.as_bytes())
-            .map_err(|error| fail(path, error))
+        create(path, text, 0o666)
     }
 
     fn write(&self, path: &Path, text: &str) -> Result<(), FileError> {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::base::{Secret, human_bytes, human_duration};
-use crate::ports::secrets::{SecretError, SecretReader, SecretSource};
+use crate::ports::secrets::{ISSUER_KEY, SecretError, SecretReader, SecretSource};
 
 /// Longest secret, in bytes.
 const LIMIT: u64 = 1 << 20;
@@ -40,6 +40,12 @@ fn from_env(name: &str) -> Result<Secret, SecretError> {
         return Err(SecretError::Unreadable {
             what,
             message: "that is no name for a variable".to_owned(),
+        });
+    }
+    if name == ISSUER_KEY {
+        return Err(SecretError::Unreadable {
+            what,
+            message: "it is the issuer's key, which no pipeline gets to see".to_owned(),
         });
     }
     match std::env::var(name) {

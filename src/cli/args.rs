@@ -19,7 +19,7 @@ mod values;
 mod watch;
 
 pub use advisories::{Advisories, AdvisoriesCommand, Import, Status};
-pub use aws::{Aws, Policy};
+pub use aws::{Aws, IssuerArgs, Policy};
 pub use bump::{Assignment, Bump, ImageArg, Marker};
 pub use rollback::{Rollback, TakeBack};
 pub use scan::{Report, ReportFormat, Scan, ScanFormat};

@@ -14,6 +14,7 @@ mod follow;
 pub mod format;
 mod images;
 pub mod init;
+mod issuer;
 mod look;
 pub mod man;
 mod plan;
@@ -66,6 +67,7 @@ pub async fn dispatch(app: &App<'_>, command: &Command) -> Result<Exit, Failure>
     match command {
         Command::Plan(args) => plan::run(app, args).await,
         Command::Aws(args::Aws::Policy(args)) => aws::policy(app, args).await,
+        Command::Aws(args::Aws::Issuer(args)) => issuer::issuer(app, args),
         Command::Run(args) => run::run(app, args).await,
         Command::Rerun(args) => run::rerun(app, args).await,
         Command::Rollback(args) => rollback::rollback(app, args).await,

@@ -21,7 +21,7 @@ const WEB_IDENTITY: NodeSpec = NodeSpec {
     ]),
     ..NodeSpec::new(
         "web-identity",
-        "Token the first role is assumed with: of the runner's own issuer, or from a file of the host.",
+        "Token the first role is assumed with: signed here as the issuer PIPEWRIGHT_ISSUER, or from a file of the host.",
     )
 };
 const SESSION: NodeSpec = NodeSpec::field(
@@ -120,7 +120,7 @@ pub struct AwsDecl {
 /// Where a web identity token comes from.
 #[derive(Clone, Debug)]
 pub enum WebIdentitySource {
-    /// The runner's own issuer.
+    /// Signed here, as an issuer of our own.
     Issuer,
     /// A file of the host.
     File(Template),

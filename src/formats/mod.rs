@@ -5,6 +5,7 @@ pub mod diff;
 pub mod dockerfile;
 pub mod dockerignore;
 pub mod image_reference;
+pub mod issuer;
 pub mod kubernetes_objects;
 pub mod manifest;
 pub mod notification;

@@ -1,5 +1,7 @@
-//! JSON Web Tokens: what one claims to be. Reads only, checks no signature; what it claims is for
-//! showing and comparing, never for trusting.
+//! JSON Web Tokens: what one claims to be. Reading checks no signature; what a token claims is for
+//! showing and comparing, never for trusting. How our own are signed is in `signing`.
+
+pub mod signing;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

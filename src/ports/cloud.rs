@@ -44,8 +44,33 @@ pub struct Account {
 pub enum WebIdentity {
     /// A file, read anew each time.
     File(PathBuf),
-    /// The runner's own issuer.
-    Issuer,
+    /// Signed here, for each use, as the issuer that the environment names.
+    Issuer(Box<Bearer>),
+}
+
+/// On whose behalf a token is: what a run works on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Bearer {
+    /// The repository: host and path of its origin, or the name of its directory.
+    pub repository: String,
+    /// The ref: `refs/heads/main`; `refs/pull/7` of a pull request, `dirty` of a working tree.
+    pub reference: String,
+    /// The commit, if it is one.
+    pub sha: Option<String>,
+    /// The pipeline.
+    pub pipeline: String,
+    /// The run, if it is one.
+    pub run: Option<String>,
+}
+
+impl Bearer {
+    /// What a role's trust policy compares.
+    pub fn subject(&self) -> String {
+        format!(
+            "repo:{}:ref:{}:pipeline:{}",
+            self.repository, self.reference, self.pipeline
+        )
+    }
 }
 
 /// Who a call was made as.

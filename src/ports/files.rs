@@ -38,6 +38,12 @@ pub trait Files: Send + Sync {
     /// Reads all of standard input, a text of at most `limit` bytes.
     fn input(&self, limit: u64) -> Result<String, FileError>;
 
+    /// Whether there is something at a path.
+    fn exists(&self, path: &Path) -> bool;
+
+    /// Writes a file that must not exist yet and that only its owner may read, with its directories.
+    fn create_private(&self, path: &Path, text: &str) -> Result<(), FileError>;
+
     /// Writes a file that must not exist yet, with its directories.
     fn create(&self, path: &Path, text: &str) -> Result<(), FileError>;
 

@@ -8,6 +8,10 @@ use async_trait::async_trait;
 use super::cloud::{Account, CloudError};
 use crate::base::Secret;
 
+/// The variable with the key of the issuer of tokens. No pipeline can read it: what holds it can be
+/// whoever it likes.
+pub const ISSUER_KEY: &str = "PIPEWRIGHT_ISSUER_KEY";
+
 /// A place a secret or a variable is read from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SecretSource {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{Missing, Values};
-use crate::base::Text;
+use crate::base::{RunId, Text};
 use crate::decl::{Creation, RegistryDecl, WebIdentitySource};
 use crate::lang::Template;
-use crate::ports::cloud::{Account, WebIdentity};
+use crate::ports::cloud::{Account, Bearer, WebIdentity};
 use crate::ports::registry::{Ecr, Login, NewRepository, Target};
 
 impl Values {
@@ -20,7 +20,7 @@ impl Values {
         let aws = &decl.value;
         let web_identity = match &aws.web_identity {
             None => None,
-            Some(WebIdentitySource::Issuer) => Some(WebIdentity::Issuer),
+            Some(WebIdentitySource::Issuer) => Some(WebIdentity::Issuer(Box::new(self.bearer()))),
             Some(WebIdentitySource::File(path)) => {
                 let path = Box::pin(self.plain(path)).await?;
                 Some(WebIdentity::File(self.workspace.root().join(path)))
@@ -54,6 +54,34 @@ impl Values {
             tags,
             allowed: self.each(&aws.allowed).await?,
         })
+    }
+
+    /// What a token for an account says of this run.
+    fn bearer(&self) -> Bearer {
+        let commit = &self.commit;
+        let directory = self.workspace.root().file_name();
+        let repository = match &commit.origin {
+            Some(origin) => repository(origin),
+            None => directory
+                .unwrap_or_default()
+                .to_string_lossy()
+                .replace(':', "-"),
+        };
+        // What is not yet in a branch must not pass for it.
+        let reference = match (self.pull_request, self.dirty) {
+            (_, true) => "dirty".to_owned(),
+            (Some(number), _) => format!("refs/pull/{number}"),
+            (None, _) => commit.reference.clone(),
+        };
+        // A plan has no run.
+        let run = (self.run != RunId::new(0, 0)).then(|| self.run.to_string());
+        Bearer {
+            repository,
+            reference,
+            sha: (!self.dirty && !commit.sha.is_empty()).then(|| commit.sha.clone()),
+            pipeline: self.pipeline.clone(),
+            run,
+        }
     }
 
     /// A registry by its declaration: how to talk to it, and the path before its repositories.
@@ -162,4 +190,56 @@ fn narrow(path: &str, text: &str) -> Result<String, Missing> {
     let value: serde_json::Value = serde_json::from_str(text)
         .map_err(|error| Missing::Absent(format!("{path} is no session policy: {error}")))?;
     Ok(value.to_string())
+}
+
+/// Host and path of a repository's address, however it is reached. Colons separate the parts of a
+/// subject, so a path has none.
+fn repository(origin: &str) -> String {
+    let (scheme, rest) = match origin.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, origin),
+    };
+    let (host, path) = match scheme {
+        Some(_) => rest.split_once('/').unwrap_or((rest, "")),
+        // `git@host:path`, unless it is a path of this machine.
+        None => match rest.split_once(':').filter(|(host, _)| !host.contains('/')) {
+            Some((host, path)) => (host, path),
+            None => ("", rest),
+        },
+    };
+    let host = host.rsplit('@').next().unwrap_or(host);
+    // The port tells two ways to one repository apart, not two repositories.
+    let host = host.split(':').next().unwrap_or(host).to_lowercase();
+    let path = path.trim_matches('/');
+    let path = path.strip_suffix(".git").unwrap_or(path).replace(':', "-");
+    match host.as_str() {
+        "" => path,
+        host => format!("{host}/{path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_the_same_however_it_is_reached() {
+        for (origin, is) in [
+            ("https://GitHub.com/acme/shop.git", "github.com/acme/shop"),
+            (
+                "https://me:pass@github.com/acme/shop/",
+                "github.com/acme/shop",
+            ),
+            ("git@github.com:acme/shop.git", "github.com/acme/shop"),
+            ("ssh://git@github.com:22/acme/shop", "github.com/acme/shop"),
+            ("/srv/git/shop.git", "srv/git/shop"),
+            ("file:///srv/git/shop.git", "srv/git/shop"),
+            (
+                "https://a.example/x:ref:refs/heads/main:pipeline:release",
+                "a.example/x-ref-refs/heads/main-pipeline-release",
+            ),
+        ] {
+            assert_eq!(repository(origin), is, "{origin}");
+        }
+    }
 }

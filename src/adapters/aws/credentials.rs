@@ -276,7 +276,8 @@ impl Aws {
             Err(error) => {
                 let problem = Problem::of("sts:AssumeRoleWithWebIdentity", role, error);
                 let now = SystemClock.now();
-                let hint = about_token(&problem, token.expose(), role, now);
+                let ours = matches!(account.web_identity, Some(WebIdentity::Issuer(_)));
+                let hint = about_token(&problem, token.expose(), role, now, ours);
                 Err(self.explain(&problem, None, &format!("; {hint}")))
             }
         }
@@ -306,12 +307,7 @@ impl Aws {
     async fn token(&self, source: &WebIdentity) -> Result<Secret, CloudError> {
         let path = match source {
             WebIdentity::File(path) => path,
-            WebIdentity::Issuer => {
-                return Err(self.nobody(
-                    "`web-identity issuer` needs a token of the runner's own issuer, which this version does not have yet; \
-                     give a token in a file with `web-identity file \"…\"`",
-                ));
-            }
+            WebIdentity::Issuer(bearer) => return self.issue(bearer).await,
         };
         let trouble = |why: String| {
             self.nobody(format!(

@@ -194,9 +194,19 @@ impl Aws {
 }
 
 /// Why a token may not have been accepted, and what helps.
-pub(super) fn about_token(problem: &Problem, token: &str, role: &str, now: Timestamp) -> String {
+pub(super) fn about_token(
+    problem: &Problem,
+    token: &str,
+    role: &str,
+    now: Timestamp,
+    ours: bool,
+) -> String {
     let claims = Claims::of(token);
-    let anew = "whoever writes it has to write a new one";
+    // What was signed a moment ago can only be too old by a clock that is wrong.
+    let anew = match ours {
+        true => "it was signed here for this call",
+        false => "whoever writes it has to write a new one",
+    };
     match web_token::expiry(token) {
         Some(end) if end <= now => return format!("the token ran out at {end}: {anew}"),
         _ if problem.is("ExpiredTokenException") => {
@@ -213,7 +223,14 @@ pub(super) fn about_token(problem: &Problem, token: &str, role: &str, now: Times
             claims.provider()
         );
     }
-    trust(claims.as_ref(), role)
+    let mut text = trust(claims.as_ref(), role);
+    if ours && problem.is("InvalidIdentityToken") {
+        text.push_str(
+            "; the issuer's keys.json must hold the public half of PIPEWRIGHT_ISSUER_KEY, as `pipewright aws issuer` \
+             writes it",
+        );
+    }
+    text
 }
 
 /// What a role's trust policy must say for a token to be accepted.

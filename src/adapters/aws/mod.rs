@@ -10,6 +10,7 @@ mod connector;
 mod credentials;
 mod denied;
 mod ecr;
+mod issuer;
 mod registry;
 mod s3;
 mod secrets;
@@ -37,14 +38,17 @@ use self::ecr::Tokens;
 use super::backoff::Backoff;
 use super::http::Http;
 use crate::base::{LateSecrets, Masks};
-use crate::ports::cloud::{Account, Caller, CloudError, CloudReader, ObjectPlace};
+use crate::ports::cloud::{Account, Caller, CloudError, CloudReader, ObjectPlace, WebIdentity};
 use crate::ports::registry::Ecr;
 
+pub use self::issuer::Issuer;
 pub use self::registry::EcrRegistry;
 pub use self::secrets::AwsSecrets;
 
 /// How long one try of one call may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// So many accounts are kept before those that nobody uses are let go of.
+const MANY: usize = 64;
 
 /// Every account, by what is declared of it.
 #[derive(Clone)]
@@ -57,6 +61,7 @@ struct Inner {
     late: LateSecrets,
     backoff: Backoff,
     patience: Duration,
+    issuer: Issuer,
     worlds: Mutex<HashMap<Account, Arc<Aws>>>,
 }
 
@@ -68,6 +73,7 @@ pub(super) struct Aws {
     late: LateSecrets,
     backoff: Backoff,
     patience: Duration,
+    issuer: Issuer,
     config: OnceCell<SdkConfig>,
     session: tokio::sync::Mutex<Option<Session>>,
     /// How far the services' clock is ahead of ours, in seconds.
@@ -83,7 +89,8 @@ pub(super) struct Aws {
 impl Clouds {
     /// Accounts over a client; what they give out in secret is added to `late`.
     pub fn new(http: Http, late: LateSecrets) -> Self {
-        Self::with_limits(http, late, Backoff::default(), PATIENCE)
+        let issuer = Issuer::of_environment();
+        Self::with_issuer(http, late, Backoff::default(), PATIENCE, issuer)
     }
 
     /// The same with other waits between tries, and for one try.
@@ -93,8 +100,21 @@ impl Clouds {
         backoff: Backoff,
         patience: Duration,
     ) -> Self {
+        Self::with_issuer(http, late, backoff, patience, Issuer::default())
+    }
+
+    /// The same with an issuer of tokens.
+    pub fn with_issuer(
+        http: Http,
+        late: LateSecrets,
+        backoff: Backoff,
+        patience: Duration,
+        issuer: Issuer,
+    ) -> Self {
+        issuer.hide(&late);
         Self {
             inner: Arc::new(Inner {
+                issuer,
                 http,
                 late,
                 backoff,
@@ -118,6 +138,7 @@ impl Clouds {
             late: self.inner.late.clone(),
             backoff: self.inner.backoff,
             patience: self.inner.patience,
+            issuer: self.inner.issuer.clone(),
             config: OnceCell::new(),
             session: Default::default(),
             skew: AtomicI64::new(0),
@@ -127,6 +148,14 @@ impl Clouds {
                 .token_bucket(TokenBucket::unlimited())
                 .build(),
         });
+        // An account that signs its own tokens is another one in each run; those of runs that ended
+        // are not kept for ever.
+        if worlds.len() >= MANY {
+            worlds.retain(|account, world| {
+                !matches!(account.web_identity, Some(WebIdentity::Issuer(_)))
+                    || Arc::strong_count(world) > 1
+            });
+        }
         worlds.insert(account.clone(), world.clone());
         world
     }

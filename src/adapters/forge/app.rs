@@ -1,17 +1,14 @@
 //! GitHub Apps: a short-lived statement signed by the app's key, exchanged for a token of the
 //! installation, which is renewed before it runs out.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reqwest::Method;
-use ring::rand::SystemRandom;
-use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use serde_json::json;
 
 use super::call::{Forges, broken, refused};
 use super::text;
 use crate::adapters::clock::SystemClock;
 use crate::base::{Secret, Timestamp};
+use crate::formats::web_token::signing::SigningKey;
 use crate::ports::clock::Clock as _;
 use crate::ports::forge::{ForgeError, Hosted, SignIn};
 
@@ -126,41 +123,9 @@ impl Forges {
 /// What an app says of itself: a web token signed by its key. A minute old, so that a clock that
 /// is a little fast is no trouble, and good for nine more.
 fn statement(id: &str, key: &Secret, now: Timestamp) -> Result<Secret, String> {
-    let pair = key_pair(key)?;
+    let about = |why: String| format!("the app's key {why}");
+    let key = SigningKey::from_pem(key.expose()).map_err(about)?;
     let seconds = now.0 / 1000;
     let claims = json!({ "iat": seconds - 60, "exp": seconds + 540, "iss": id });
-    let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT"}"#);
-    let text = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
-    let mut signature = vec![0; pair.public().modulus_len()];
-    pair.sign(
-        &RSA_PKCS1_SHA256,
-        &SystemRandom::new(),
-        text.as_bytes(),
-        &mut signature,
-    )
-    .map_err(|_| "the app's key does not sign".to_owned())?;
-    Ok(Secret::new(format!(
-        "{text}.{}",
-        URL_SAFE_NO_PAD.encode(signature)
-    )))
-}
-
-/// Reads a key as GitHub gives it out (PKCS#1) or as other tools write it (PKCS#8).
-fn key_pair(key: &Secret) -> Result<RsaKeyPair, String> {
-    let mut lines = key.expose().lines().map(str::trim);
-    let bad = || "the app's key is no RSA private key in PEM".to_owned();
-    let label = lines
-        .by_ref()
-        .find_map(|line| line.strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
-        .ok_or_else(bad)?;
-    let text: String = lines
-        .take_while(|line| !line.starts_with("-----END"))
-        .collect();
-    let der = STANDARD.decode(text).map_err(|_| bad())?;
-    match label {
-        "RSA PRIVATE KEY" => RsaKeyPair::from_der(&der),
-        "PRIVATE KEY" => RsaKeyPair::from_pkcs8(&der),
-        _ => return Err(bad()),
-    }
-    .map_err(|why| format!("the app's key cannot be used: {why}"))
+    key.token(&claims, false).map_err(about)
 }

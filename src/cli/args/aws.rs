@@ -1,5 +1,7 @@
 //! The arguments of `aws`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 /// What `aws` prints.
@@ -14,6 +16,34 @@ Examples:
   pipewright aws policy release --trust --issuer https://token.actions.githubusercontent.com \\
       --subject 'repo:acme/shop:ref:refs/heads/main'")]
     Policy(Policy),
+    /// Make the key and the documents of an issuer of tokens, so that roles trust runs without a
+    /// stored key of AWS
+    ///
+    /// An `aws` declaration with `web-identity issuer` signs a short-lived token with the key for each
+    /// use. AWS verifies it by the documents, which are plain files for any web server or bucket.
+    #[command(after_help = "\
+Examples:
+  pipewright aws issuer https://ci.example.com --key /etc/pipewright/issuer.pem --out site
+  pipewright aws issuer https://ci.example.com --key new.pem --out site      rotate: the old key stays
+  pipewright aws issuer https://ci.example.com --key new.pem --out site --replace   and now it goes")]
+    Issuer(IssuerArgs),
+}
+
+/// Arguments of `aws issuer`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct IssuerArgs {
+    /// Where the documents will be: https://, no slash at its end
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// File of the private key, made if it is not there
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Directory to host at the URL
+    #[arg(long, value_name = "DIRECTORY")]
+    pub out: PathBuf,
+    /// Drop the keys that were published before
+    #[arg(long)]
+    pub replace: bool,
 }
 
 /// Arguments of `aws policy`.

@@ -258,10 +258,10 @@ async fn what_is_missing_is_named() {
     for (account, says) in [
         (
             Account {
-                web_identity: Some(WebIdentity::Issuer),
+                web_identity: Some(WebIdentity::Issuer(Box::default())),
                 ..usable.clone()
             },
-            "needs a token of the runner's own issuer, which this version does not have yet",
+            "PIPEWRIGHT_ISSUER_KEY (its key: PEM, or the path of it), and neither is set; `pipewright aws issuer",
         ),
         (
             Account {
