@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use crate::base::{Commit, RunId, Timestamp};
 use crate::cli::app::Failure;
+use crate::cli::undo::takes_back;
 use crate::event::{Chosen, Event, Trigger};
 use crate::pipeline::{Pipeline, Project, Watch};
-use crate::plan::watch::{Cache, LookError, Memory, Place, Sight, Stop, WentBack, look, places};
+use crate::plan::watch::{Cache, LookError, Memory, Place, Sight, Stop, Way, WentBack, look, places};
 use crate::plan::{Origin, build};
 use crate::ports::Readers;
 use crate::ports::store::StoreReader;
@@ -92,13 +93,18 @@ fn rollbacks(store: &dyn StoreReader, after: Timestamp) -> Result<Vec<WentBack>,
         let Ok(Event::RunCreated(created)) = serde_json::from_str(&first.json) else {
             continue;
         };
-        if let Trigger::Rollback { of, .. } = created.trigger {
-            let to = store.run(&of)?.map_or(of, |row| row.root);
-            found.push(WentBack {
-                run: row.run,
+        if let Trigger::Rollback { of, to } = created.trigger {
+            let root = store.run(&of)?.map_or(of, |row| row.root);
+            // What was written is taken back from its own run; a deployment goes back to another's.
+            let (wrote, deployed): (Vec<_>, Vec<_>) =
+                to.values().partition(|to| takes_back(to));
+            let from = (!wrote.is_empty()).then(|| Way::From(root.clone()));
+            let to = (!deployed.is_empty()).then_some(Way::To(root));
+            found.extend([to, from].into_iter().flatten().map(|way| WentBack {
+                run: row.run.clone(),
                 at: row.created,
-                to,
-            });
+                way,
+            }));
         }
     }
     Ok(found)

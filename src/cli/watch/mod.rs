@@ -34,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(200);
 /// A look that takes longer is given up.
 const LOOK: Duration = Duration::from_secs(600);
+/// The shortest time between two looks, however often somebody rings.
+const SPACING: Duration = Duration::from_secs(1);
 /// The longest wait between looks that fail.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -65,7 +67,7 @@ pub(super) async fn watch(app: &App<'_>, args: &Args) -> Result<Exit, Failure> {
         return Ok(exit);
     }
     teller.begin(&names)?;
-    let mut due: BTreeMap<String, Instant> = BTreeMap::new();
+    let mut due: BTreeMap<String, Due> = BTreeMap::new();
     let mut worst = Exit::SUCCESS;
     let mut project = Some(project);
     loop {
@@ -80,7 +82,7 @@ pub(super) async fn watch(app: &App<'_>, args: &Args) -> Result<Exit, Failure> {
                 for watch in watches(&current, &args.pipeline) {
                     let key = watch.describe();
                     let now = Instant::now();
-                    let at = *due.entry(key.clone()).or_insert(now);
+                    let at = due.get(&key).map_or(now, |due| due.at);
                     if at <= now {
                         let pass = watcher.pass(&current, watch, &mut teller).await?;
                         if pass.exit == Exit::CANCELLED {
@@ -89,9 +91,9 @@ pub(super) async fn watch(app: &App<'_>, args: &Args) -> Result<Exit, Failure> {
                         if pass.exit != Exit::SUCCESS {
                             worst = pass.exit;
                         }
-                        due.insert(key.clone(), Instant::now() + pass.wait);
+                        due.insert(key.clone(), Due::after(&pass));
                     }
-                    next = next.min(due[&key]);
+                    next = next.min(due[&key].at);
                 }
             }
             Err(failure) if args.once => return Err(failure),
@@ -114,7 +116,7 @@ pub(super) async fn watch(app: &App<'_>, args: &Args) -> Result<Exit, Failure> {
                 let names = names.join(", ");
                 if about {
                     teller.note(&format!("told to look now at {names}"))?;
-                    due.clear();
+                    due.values_mut().for_each(Due::hurry);
                 } else {
                     teller.note(&format!("told of {names}, which is not watched here"))?;
                 }
@@ -180,6 +182,29 @@ fn watched(project: &Project, pipeline: &str) -> Result<Vec<String>, Failure> {
 struct Pass {
     exit: Exit,
     wait: Duration,
+    /// The registry itself asked to be left alone for so long.
+    rest: bool,
+}
+
+/// When a watch looks next.
+struct Due {
+    at: Instant,
+    /// When it may at the earliest.
+    soonest: Instant,
+}
+
+impl Due {
+    fn after(pass: &Pass) -> Self {
+        let now = Instant::now();
+        let at = now + pass.wait;
+        let soonest = if pass.rest { at } else { now + SPACING };
+        Self { at, soonest }
+    }
+
+    /// Somebody rang. Nobody's word stands above a registry's that asked for rest.
+    fn hurry(&mut self) {
+        self.at = self.at.min(self.soonest);
+    }
 }
 
 struct Watcher<'a, 'b> {
@@ -212,7 +237,7 @@ impl Watcher<'_, '_> {
         let every = jittered(watch.every, self.world.readers.clock.random());
         let stop = self.world.host.asked_to_stop();
         let started = tokio::select! {
-            _ = stop => return Ok(Pass { exit: Exit::CANCELLED, wait: every }),
+            _ = stop => return Ok(Pass { exit: Exit::CANCELLED, wait: every, rest: false }),
             started = tokio::time::timeout(LOOK, self.start(project, watch, teller)) => started,
         };
         let started = started.unwrap_or_else(|_| {
@@ -228,7 +253,11 @@ impl Watcher<'_, '_> {
                     Some(run) => self.go(run).await?,
                     None => Exit::SUCCESS,
                 };
-                Ok(Pass { exit, wait: every })
+                Ok(Pass {
+                    exit,
+                    wait: every,
+                    rest: false,
+                })
             }
             Err(Trouble::Fatal(failure)) => Err(failure),
             Err(Trouble::Look(error)) => {
@@ -243,6 +272,7 @@ impl Watcher<'_, '_> {
                 Ok(Pass {
                     exit: Exit::FAILED,
                     wait,
+                    rest: error.after.is_some(),
                 })
             }
         }
