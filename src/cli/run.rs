@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::app::{App, Exit, Failure};
 use super::args::{Rerun, Run, RunFormat};
 use super::screen::{self, Watch};
-use super::watch::lookout::choose_now;
+use super::watch::lookout::{choose_now, pretend};
 use super::{look, plan as plan_command, project};
 use crate::base::{RunId, StageId, human_bytes};
 use crate::engine::{
@@ -82,9 +82,12 @@ pub(super) async fn run(app: &App<'_>, args: &Run) -> Result<Exit, Failure> {
         args.only.clone(),
     )
     .await?;
-    if origin.cause == crate::event::Trigger::Watch && !args.simulate {
+    if origin.cause == crate::event::Trigger::Watch {
         let readers = &real.readers;
-        origin.watched = choose_now(&project, pipeline, readers, &origin.commit).await?;
+        origin.watched = match args.simulate {
+            true => pretend(&project, pipeline),
+            false => choose_now(&project, pipeline, readers, &origin.commit).await?,
+        };
     }
     if !args.dirty && args.what.reference.is_none() && workspace.is_dirty().await? {
         tell(

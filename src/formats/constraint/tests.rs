@@ -270,6 +270,27 @@ fn two_ways_to_say_the_same() {
 }
 
 #[test]
+fn an_example_satisfies() {
+    for (text, example) in [
+        ("*", Some("0.0.0")),
+        ("^1.4", Some("1.4.0")),
+        (">1.4", Some("1.5.0")),
+        (">=2.0.0-0 <3", Some("2.0.0-0")),
+        (">1.2.3", Some("1.2.4")),
+        ("!=0.0.0", Some("0.0.1")),
+        ("1.5 - 2 || 7.x", Some("1.5.0")),
+        ("<0", None),
+    ] {
+        let found = Constraint::parse(text).expect(text).example();
+        assert_eq!(
+            found.map(|version| version.to_string()).as_deref(),
+            example,
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn what_is_no_constraint() {
     for (text, expected) in [
         (

@@ -132,9 +132,18 @@ fn registries_of_clouds() {
             json!({ "action": "INSERT", "digest": format!("{host}@sha256:6ec128e2"), "tag": format!("{host}:v1") }),
             vec![host],
         ),
-        (json!({ "action": "INSERT", "digest": format!("{host}@sha256:6ec128e2") }), vec![host]),
-        (json!({ "action": "INSERT", "digest": "localhost:5000/app@sha256:00" }), vec!["localhost:5000/app"]),
-        (json!({ "action": "DELETE", "tag": format!("{host}:v1") }), vec![]),
+        (
+            json!({ "action": "INSERT", "digest": format!("{host}@sha256:6ec128e2") }),
+            vec![host],
+        ),
+        (
+            json!({ "action": "INSERT", "digest": "localhost:5000/app@sha256:00" }),
+            vec!["localhost:5000/app"],
+        ),
+        (
+            json!({ "action": "DELETE", "tag": format!("{host}:v1") }),
+            vec![],
+        ),
     ] {
         check(&google(inner), &expected);
     }
@@ -170,7 +179,10 @@ fn registries_of_forges_and_others() {
     check(&github("registry_package", "CONTAINER"), &["acme/app"]);
     check(&github("package", "container"), &["acme/app"]);
     check(&github("package", "npm"), &[]);
-    check(&json!({ "zen": "Keep it logically awesome.", "hook_id": 1, "hook": {} }), &[]);
+    check(
+        &json!({ "zen": "Keep it logically awesome.", "hook_id": 1, "hook": {} }),
+        &[],
+    );
 
     // Gitea and Forgejo: `package`.
     let gitea = |kind: &str| {
@@ -238,13 +250,28 @@ fn what_is_none_is_refused() {
         ("[]", NotificationError::Unknown),
         ("null", NotificationError::Unknown),
         ("\"acme/app\"", NotificationError::Unknown),
-        (r#"{"events":{"action":"push"}}"#, NotificationError::Unknown),
+        (
+            r#"{"events":{"action":"push"}}"#,
+            NotificationError::Unknown,
+        ),
         (r#"{"action":"push"}"#, NotificationError::Unknown),
-        (r#"{"repository":{"repo_name":7}}"#, NotificationError::Unknown),
-        (r#"{"repository":7,"updated_tags":[]}"#, NotificationError::Unknown),
+        (
+            r#"{"repository":{"repo_name":7}}"#,
+            NotificationError::Unknown,
+        ),
+        (
+            r#"{"repository":7,"updated_tags":[]}"#,
+            NotificationError::Unknown,
+        ),
         (r#"{"message":{"data":"%%%"}}"#, NotificationError::Unknown),
-        (r#"{"message":{"data":"bm8ganNvbg=="}}"#, NotificationError::Unknown),
-        (r#"{"type":"harbor.artifact.pushed"}"#, NotificationError::Unknown),
+        (
+            r#"{"message":{"data":"bm8ganNvbg=="}}"#,
+            NotificationError::Unknown,
+        ),
+        (
+            r#"{"type":"harbor.artifact.pushed"}"#,
+            NotificationError::Unknown,
+        ),
     ] {
         assert_eq!(repositories(body.as_bytes()), Err(error), "{body}");
     }
@@ -253,10 +280,7 @@ fn what_is_none_is_refused() {
         repositories(deep.as_bytes()),
         Err(NotificationError::NotJson)
     );
-    assert_eq!(
-        repositories(b"\xff\xfe"),
-        Err(NotificationError::NotJson)
-    );
+    assert_eq!(repositories(b"\xff\xfe"), Err(NotificationError::NotJson));
     let large = vec![b' '; LARGEST + 1];
     assert_eq!(repositories(&large), Err(NotificationError::TooLarge));
 }
@@ -268,8 +292,12 @@ fn names_that_are_none_are_left_out() {
         check(&json!({ "repository": name, "updated_tags": [] }), &[]);
     }
     // However many it names, a bounded number is taken notice of.
-    let many = (0..2_000).map(|n| json!({ "action": "push", "target": { "repository": format!("r{n}") } }));
+    let many = (0..2_000)
+        .map(|n| json!({ "action": "push", "target": { "repository": format!("r{n}") } }));
     let body = json!({ "events": many.collect::<Vec<_>>() }).to_string();
     assert!(body.len() < LARGEST);
-    assert_eq!(repositories(body.as_bytes()).map(|names| names.len()), Ok(MOST));
+    assert_eq!(
+        repositories(body.as_bytes()).map(|names| names.len()),
+        Ok(MOST)
+    );
 }

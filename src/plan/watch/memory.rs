@@ -204,12 +204,7 @@ impl Memory {
     }
 
     /// Holds what is in a set and not in the one that was gone back to.
-    fn hold(
-        &mut self,
-        set: BTreeMap<String, Chosen>,
-        kept: &BTreeMap<String, Chosen>,
-        by: &RunId,
-    ) {
+    fn hold(&mut self, set: BTreeMap<String, Chosen>, kept: &BTreeMap<String, Chosen>, by: &RunId) {
         for (image, chosen) in set {
             let stays = kept
                 .get(&image)

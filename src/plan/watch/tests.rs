@@ -519,7 +519,11 @@ fn what_was_written_is_taken_back_alone() {
     assert_eq!(held(&memory), ["app:3", "app:2"]);
     memory.start(run(6), Timestamp(50), set("4", "2"));
     assert!(memory.learn(vec![back(60, 7, 6)]));
-    assert_eq!(memory.current, set("1", "1"), "not what was taken back before");
+    assert_eq!(
+        memory.current,
+        set("1", "1"),
+        "not what was taken back before"
+    );
     assert_eq!(held(&memory), ["app:3", "app:2", "app:4", "web:2"]);
     // The first of all: nothing is known to be there.
     assert!(memory.learn(vec![back(70, 8, 1)]));

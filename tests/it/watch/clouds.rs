@@ -121,11 +121,17 @@ fn proxy(cloud: Cloud, known: Known) -> (Faulty, Amiss) {
             .and_then(|token| granted.get(token));
         let allowed = scopes.is_some_and(|scopes| {
             let resource = format!("repository:{}:", cloud.repository);
-            let actions = scopes.iter().filter_map(|scope| scope.strip_prefix(&resource));
-            actions.flat_map(|actions| actions.split(',')).any(|action| action == need)
+            let actions = scopes
+                .iter()
+                .filter_map(|scope| scope.strip_prefix(&resource));
+            actions
+                .flat_map(|actions| actions.split(','))
+                .any(|action| action == need)
         });
         if !allowed {
-            let service = cloud.service.map_or(String::new(), |it| format!(",service=\"{it}\""));
+            let service = cloud
+                .service
+                .map_or(String::new(), |it| format!(",service=\"{it}\""));
             let challenge = format!(
                 "Bearer realm=\"{}\"{service},scope=\"repository:{}:{need}\"",
                 cloud.realm, cloud.repository
@@ -134,7 +140,11 @@ fn proxy(cloud: Cloud, known: Known) -> (Faulty, Amiss) {
             return Reply::Answer(401, vec![("WWW-Authenticate", challenge)], body.to_string());
         }
         match lists {
-            true => Reply::Answer(200, vec![], json!({ "tags": ["1.0.0", "1.1.0"] }).to_string()),
+            true => Reply::Answer(
+                200,
+                vec![],
+                json!({ "tags": ["1.0.0", "1.1.0"] }).to_string(),
+            ),
             false => {
                 let digest = format!("sha256:{}", "ab".repeat(32));
                 let kind = "application/vnd.oci.image.manifest.v1+json".to_owned();
@@ -163,7 +173,11 @@ fn tokens(
 ) -> Reply {
     let query = request.path.split_once('?').map_or("", |(_, query)| query);
     let body = String::from_utf8_lossy(&request.body).into_owned();
-    let form = if request.method == "POST" { &*body } else { query };
+    let form = if request.method == "POST" {
+        &*body
+    } else {
+        query
+    };
     let authorization = request.header("authorization");
     let is_known = match known {
         Known::Basic(user, password) => {
@@ -191,13 +205,21 @@ fn tokens(
     }
     // A form holds all scopes in one value, a query one in each.
     let scopes = values(form, "scope");
-    let scopes: Vec<String> = scopes.iter().flat_map(|it| it.split(' ')).map(str::to_owned).collect();
+    let scopes: Vec<String> = scopes
+        .iter()
+        .flat_map(|it| it.split(' '))
+        .map(str::to_owned)
+        .collect();
     if scopes.is_empty() || scopes.iter().any(|scope| scope.contains("push")) {
         note(format!("scopes {scopes:?} for a look"));
     }
     let token = format!("t0ken{}", granted.len());
     granted.insert(token.clone(), scopes);
-    Reply::Answer(200, vec![], json!({ cloud.token: token, "expires_in": 300 }).to_string())
+    Reply::Answer(
+        200,
+        vec![],
+        json!({ cloud.token: token, "expires_in": 300 }).to_string(),
+    )
 }
 
 /// A project that watches `app` at a registry as it is declared.
@@ -331,7 +353,10 @@ fn every_registry_by_the_logins_it_documents() {
             declared: &azure("login \"5b1ee5ac-0a51-4e5b-9c1a-0c1d5a4b7e10\" \"${secret.S}\""),
             docker: None,
             env: &[("S", "a~secret.of_the-app")],
-            known: basic("5b1ee5ac-0a51-4e5b-9c1a-0c1d5a4b7e10", "a~secret.of_the-app"),
+            known: basic(
+                "5b1ee5ac-0a51-4e5b-9c1a-0c1d5a4b7e10",
+                "a~secret.of_the-app",
+            ),
         },
         Way {
             cloud: AZURE,
@@ -375,7 +400,9 @@ fn every_registry_by_the_logins_it_documents() {
         Way {
             cloud: HUB,
             declared: &hub("index.docker.io", ""),
-            docker: Some(json!({ "auths": { "https://index.docker.io/v1/": { "auth": auth("acme", "pa55") } } })),
+            docker: Some(
+                json!({ "auths": { "https://index.docker.io/v1/": { "auth": auth("acme", "pa55") } } }),
+            ),
             env: &[("S", "")],
             known: basic("acme", "pa55"),
         },
@@ -399,7 +426,11 @@ fn every_registry_by_the_logins_it_documents() {
         assert_eq!(json["chosen"]["app"]["tag"], "1.1.0", "{}", said.text());
         let amiss = amiss.lock().expect("no panic").clone();
         assert!(amiss.is_empty(), "{}: {amiss:?}", way.declared);
-        let asked = server.seen().iter().filter(|it| it.path.starts_with(way.cloud.realm)).count();
+        let asked = server
+            .seen()
+            .iter()
+            .filter(|it| it.path.starts_with(way.cloud.realm))
+            .count();
         assert!(asked <= 2, "{}: {asked} tokens for one look", way.declared);
 
         // Somebody else's password: said plainly, without the password.

@@ -12,13 +12,17 @@ use crate::support::faulty::Reply;
 /// The looks that a watch told of as JSON so far.
 fn told(watch: &Started) -> Vec<Value> {
     let out = watch.out();
-    let lines = out.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let lines = out
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
     lines.collect()
 }
 
 fn looks(watch: &Started, result: &str) -> usize {
     let told = told(watch);
-    let looks = told.iter().filter(|one: &&Value| one["type"] == "watch-look");
+    let looks = told
+        .iter()
+        .filter(|one: &&Value| one["type"] == "watch-look");
     looks.filter(|one| one["result"] == result).count()
 }
 
@@ -26,7 +30,9 @@ fn looks(watch: &Started, result: &str) -> usize {
 fn a_tag_that_is_pushed_later_is_delivered() {
     let delivery = following("watch-stay", r#"app semver="*" every="1s""#);
     let watch = delivery.begin(&["watch", "update", "--format", "json"]);
-    wait_for("a look that finds nothing", || (looks(&watch, "nothing") > 0).then_some(()));
+    wait_for("a look that finds nothing", || {
+        (looks(&watch, "nothing") > 0).then_some(())
+    });
     for (tag, commits) in [("1.0.0", 2), ("1.1.0", 3)] {
         push(&delivery, "app-repo", tag);
         wait_for("the commit", || (tag_of(&delivery) == tag).then_some(()));
@@ -34,13 +40,17 @@ fn a_tag_that_is_pushed_later_is_delivered() {
     }
     // The registry fails for a while: nothing is chosen, and then it goes on by itself.
     delivery.spoil(|_| Reply::status(503));
-    wait_for("a look that fails", || (looks(&watch, "failed") > 0).then_some(()));
+    wait_for("a look that fails", || {
+        (looks(&watch, "failed") > 0).then_some(())
+    });
     delivery.heal();
     push(&delivery, "app-repo", "1.2.0");
-    wait_for("the commit", || (tag_of(&delivery) == "1.2.0").then_some(()));
+    wait_for("the commit", || {
+        (tag_of(&delivery) == "1.2.0").then_some(())
+    });
     wait_for("the end of the run", || {
         let shown = delivery.show();
-        (shown["outcome"] == "success").then_some(())
+        (shown["outcome"] == "succeeded").then_some(())
     });
     watch.signal("TERM");
     let answer = watch.finish().expect(0);
@@ -58,7 +68,14 @@ fn listening(delivery: &Delivery) -> (Started, String) {
     std::fs::write(delivery.dir().join("secret"), format!("{SECRET}\n")).expect("write");
     let secret = delivery.dir().join("secret");
     let secret = secret.to_str().expect("UTF-8");
-    let args = ["watch", "update", "--format", "json", "--listen", "127.0.0.1:0"];
+    let args = [
+        "watch",
+        "update",
+        "--format",
+        "json",
+        "--listen",
+        "127.0.0.1:0",
+    ];
     let args = [&args[..], &["--listen-secret", secret]].concat();
     let watch = delivery.begin(&args);
     let address = wait_for("the address", || {
@@ -85,7 +102,9 @@ fn ring(address: &str, path: &str, body: &Value) -> u16 {
 fn a_notification_only_shortens_the_wait() {
     let delivery = following("watch-bell", r#"app semver="<2" every="1h""#);
     let (watch, address) = listening(&delivery);
-    wait_for("the first look", || (looks(&watch, "nothing") > 0).then_some(()));
+    wait_for("the first look", || {
+        (looks(&watch, "nothing") > 0).then_some(())
+    });
     push(&delivery, "app-repo", "1.0.0");
     push(&delivery, "app-repo", "9.0.0");
     let listed = || delivery.front.count("GET /v2/app-repo/tags/list");
@@ -104,7 +123,7 @@ fn a_notification_only_shortens_the_wait() {
         (&*format!("/{SECRET}"), json!({ "hello": "world" }), 400),
         // Of a repository that is not watched: heard, and of no consequence.
         (
-            &format!("/{SECRET}"),
+            &*format!("/{SECRET}"),
             json!({ "repository": "acme/other", "updated_tags": ["1.0.0"] }),
             202,
         ),
@@ -117,17 +136,27 @@ fn a_notification_only_shortens_the_wait() {
     assert_eq!(listed(), before, "nobody looked");
     assert_eq!(runs(&delivery), 0);
 
-    assert_eq!(ring(&address, &format!("/{SECRET}"), &push_of("9.0.0")), 202);
-    wait_for("the commit", || (tag_of(&delivery) != "0000000").then_some(()));
+    assert_eq!(
+        ring(&address, &format!("/{SECRET}"), &push_of("9.0.0")),
+        202
+    );
+    wait_for("the commit", || {
+        (tag_of(&delivery) != "0000000").then_some(())
+    });
     assert_eq!(tag_of(&delivery), "1.0.0", "chosen by the pipeline's rule");
     wait_for("the end of the run", || {
-        (delivery.show()["outcome"] == "success").then_some(())
+        (delivery.show()["outcome"] == "succeeded").then_some(())
     });
     let digest = delivery.digest("app-repo", "1.0.0").expect("pushed");
     assert_eq!(delivery.show()["watched"]["app"]["digest"], digest);
     // Rung without anything new: a look, no run.
-    assert_eq!(ring(&address, &format!("/{SECRET}"), &push_of("1.0.0")), 202);
-    wait_for("another look", || (looks(&watch, "known") > 0).then_some(()));
+    assert_eq!(
+        ring(&address, &format!("/{SECRET}"), &push_of("1.0.0")),
+        202
+    );
+    wait_for("another look", || {
+        (looks(&watch, "known") > 0).then_some(())
+    });
     assert_eq!(runs(&delivery), 1);
     watch.signal("INT");
     watch.finish().expect(0);
@@ -152,7 +181,7 @@ fn a_registry_that_asks_for_rest_gets_it() {
     assert!(asked <= 2, "{asked} requests of which the first said no");
     // A look was due long ago.
     delivery.heal();
-    let end = std::time::Instant::now() + Duration::from_secs(4);
+    let end = std::time::Instant::now() + Duration::from_secs(3);
     while std::time::Instant::now() < end {
         std::thread::yield_now();
     }

@@ -37,10 +37,7 @@ fn following(test: &str, watch: &str) -> Delivery {
 /// A delivery of two images that go together, with nothing pushed yet.
 fn watching(test: &str) -> Delivery {
     let delivery = Delivery::start(test);
-    let update = UPDATE.replace(
-        "{watch}",
-        r#"app web semver="*" every="1s" { same-tag }"#,
-    );
+    let update = UPDATE.replace("{watch}", r#"app web semver="*" every="1s" { same-tag }"#);
     delivery.pipeline(&update.replace("image.app.pinned", "image.web.pinned"));
     delivery
 }
@@ -69,7 +66,9 @@ fn push(delivery: &Delivery, repository: &str, tag: &str) {
 /// The same, with content that has a name and more to say of it. One platform is an image, several are
 /// an index, as buildkit writes one: with an attestation beside the images.
 fn push_built(delivery: &Delivery, repository: &str, tag: &str, content: &str, built: Built<'_>) {
-    let layout = delivery.dir().join(format!("layout-{repository}-{tag}-{content}"));
+    let layout = delivery
+        .dir()
+        .join(format!("layout-{repository}-{tag}-{content}"));
     let blobs = layout.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).expect("mkdir");
     let keep = |json: &Value, media_type: &str| {
@@ -88,7 +87,8 @@ fn push_built(delivery: &Delivery, repository: &str, tag: &str, content: &str, b
             "rootfs": { "type": "layers", "diff_ids": [] },
         });
         let config = keep(&config, "application/vnd.oci.image.config.v1+json");
-        let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [] });
+        let manifest =
+            json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [] });
         let mut kept = keep(&manifest, MANIFEST);
         kept["platform"] = json!({ "os": system, "architecture": architecture });
         kept

@@ -7,7 +7,10 @@ use super::{Built, following, judged, once, push, push_built, runs, tag_of};
 
 #[test]
 fn what_was_built_last_is_read_once() {
-    let delivery = following("watch-newest", "app strategy=newest-build { ignore \"*-debug\" }");
+    let delivery = following(
+        "watch-newest",
+        "app strategy=newest-build { ignore \"*-debug\" }",
+    );
     for (tag, at) in [
         ("zeta", "2026-01-01T00:00:00Z"),
         ("alpha", "2026-03-01T00:00:00Z"),
@@ -44,7 +47,13 @@ fn what_was_built_last_is_read_once() {
 
     // The same content under another tag is known as well, and is nothing new.
     let (at, platforms) = ("2026-03-01T00:00:00Z", &["linux/amd64", "linux/arm64"][..]);
-    push_built(&delivery, "app-repo", "beta", "alpha", Built { at, platforms });
+    push_built(
+        &delivery,
+        "app-repo",
+        "beta",
+        "alpha",
+        Built { at, platforms },
+    );
     once(&delivery).expect(0).says("nothing new");
     assert_eq!(delivery.front.count("GET /v2/app-repo/blobs/"), blobs + 1);
     assert_eq!(runs(&delivery), 1);
@@ -131,7 +140,11 @@ fn an_image_must_have_every_platform() {
         &delivery,
         "app",
         &[
-            ("1.2.0", "unfit", "has no linux/arm64; it has linux/amd64, windows/amd64"),
+            (
+                "1.2.0",
+                "unfit",
+                "has no linux/arm64; it has linux/amd64, windows/amd64",
+            ),
             ("1.1.0", "unfit", "has no linux/arm64; it has linux/amd64"),
             ("1.0.0", "chosen", ""),
             ("2.0.0", "unfit", "it does not satisfy `^1`"),
@@ -165,7 +178,10 @@ fn what_was_rolled_back_is_held_until_something_newer_comes() {
     );
     // Another image moves on: the held one does not come along with it.
     push(&delivery, "web-repo", "1.0.1");
-    once(&delivery).expect(0).says("app:1.0.0").says("web:1.0.1");
+    once(&delivery)
+        .expect(0)
+        .says("app:1.0.0")
+        .says("web:1.0.1");
     let watched = delivery.show()["watched"].clone();
     assert_eq!(watched["app"]["tag"], "1.0.0", "{watched}");
     assert_eq!(tag_of(&delivery), "1.0.0");
@@ -185,13 +201,18 @@ fn what_was_rolled_back_is_held_until_something_newer_comes() {
             ("1.0.0", "chosen", ""),
         ],
     );
-    // Pushed anew under the same tag it is something else.
+    // Pushed anew under the same tag it is something else, and is chosen. This bump writes the tag, which
+    // was taken back there, and says so instead of writing it once more.
     push_built(&delivery, "app-repo", "1.2.0", "mended", Built::default());
-    once(&delivery).expect(0).says("is new, run");
+    once(&delivery)
+        .expect(1)
+        .says("is new, run")
+        .says("1.2.0 was taken back by the rollback");
     assert_eq!(
         delivery.show()["watched"]["app"]["digest"],
         delivery.digest("app-repo", "1.2.0").expect("pushed")
     );
+    assert_eq!(tag_of(&delivery), "1.0.0");
 }
 
 /// Somebody writes something else into the manifest repository.
@@ -218,7 +239,11 @@ fn nothing_older_is_brought_unless_that_is_said() {
     delivery.spoil(|request| {
         use crate::support::faulty::Reply;
         match request.is("GET /v2/app-repo/tags/list") {
-            true => Reply::Answer(200, vec![], r#"{"name":"app-repo","tags":["1.0.0"]}"#.to_owned()),
+            true => Reply::Answer(
+                200,
+                vec![],
+                r#"{"name":"app-repo","tags":["1.0.0"]}"#.to_owned(),
+            ),
             false => Reply::Pass,
         }
     });
@@ -243,4 +268,22 @@ fn nothing_older_is_brought_unless_that_is_said() {
     push(&other, "app-repo", "1.2.0");
     once(&other).expect(0).says("is new, run");
     assert_eq!(tag_of(&other), "1.2.0");
+}
+
+#[test]
+fn a_simulated_run_pretends_a_choice() {
+    let delivery = following("watch-sim", r#"app semver="^1.4""#);
+    let run = ["run", "update", "--event", "watch", "--simulate"];
+    delivery.pipewright(&run).expect(0);
+    let shown = delivery.show();
+    assert_eq!(shown["watched"]["app"]["tag"], "1.4.0", "{shown}");
+    let digest = shown["watched"]["app"]["digest"]
+        .as_str()
+        .unwrap_or_default();
+    assert!(digest.starts_with("sha256:"), "{shown}");
+    assert!(delivery.front.seen().is_empty(), "no registry was asked");
+    assert_eq!(delivery.manifest_commits().len(), 1, "nothing was written");
+    // It is nothing that a watch would remember.
+    push(&delivery, "app-repo", "1.4.0");
+    once(&delivery).expect(0).says("is new, run");
 }
