@@ -362,6 +362,12 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// Brings runs and what follows from them to their end, and reports.
     pub(super) async fn go(self, starts: Vec<Start>) -> Result<Exit, Failure> {
+        self.go_and_hear(starts).await.map(|(exit, _)| exit)
+    }
+
+    /// The same; and whether somebody asked to stop meanwhile, be it too late for a run to be cancelled
+    /// by it.
+    pub(super) async fn go_and_hear(self, starts: Vec<Start>) -> Result<(Exit, bool), Failure> {
         let cancel = Cancel::new();
         let runs: Arc<std::sync::Mutex<Vec<RunId>>> = Arc::default();
         let signals = tokio::spawn(on_signals(
@@ -399,11 +405,12 @@ impl<'a, 'b> Session<'a, 'b> {
                 ),
             );
         }
-        Ok(match worst {
+        let exit = match worst {
             Outcome::Cancelled => Exit::CANCELLED,
             outcome if outcome.is_bad() => Exit::FAILED,
             _ => Exit::SUCCESS,
-        })
+        };
+        Ok((exit, cancel.is_requested()))
     }
 
     async fn follow_chains(

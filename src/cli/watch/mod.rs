@@ -8,6 +8,7 @@ pub(super) mod lookout;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ pub(super) async fn watch(app: &App<'_>, args: &Args) -> Result<Exit, Failure> {
         world,
         failures: BTreeMap::new(),
         repositories: Mutex::default(),
+        asked_to_stop: AtomicBool::new(false),
     };
     if !args.dry_run
         && let Some(exit) = watcher.resume().await?
@@ -90,6 +92,10 @@ pub(super) async fn watch(app: &App<'_>, args: &Args) -> Result<Exit, Failure> {
                         }
                         if pass.exit != Exit::SUCCESS {
                             worst = pass.exit;
+                        }
+                        if !args.once && watcher.asked_to_stop.load(Ordering::Relaxed) {
+                            teller.note("stopped")?;
+                            return Ok(Exit::SUCCESS);
                         }
                         due.insert(key.clone(), Due::after(&pass));
                     }
@@ -216,6 +222,8 @@ struct Watcher<'a, 'b> {
     failures: BTreeMap<String, u32>,
     /// Registry and repository of what is watched.
     repositories: Mutex<BTreeSet<String>>,
+    /// Somebody asked to stop while a run was coming to its end, who would not be heard twice.
+    asked_to_stop: AtomicBool,
 }
 
 /// What to do after a look.
@@ -459,7 +467,9 @@ impl Watcher<'_, '_> {
             run,
             reset: Vec::new(),
         };
-        self.session()?.go(vec![start]).await
+        let (exit, asked) = self.session()?.go_and_hear(vec![start]).await?;
+        self.asked_to_stop.fetch_or(asked, Ordering::Relaxed);
+        Ok(exit)
     }
 }
 

@@ -438,7 +438,7 @@ fn every_registry_by_the_logins_it_documents() {
             && way.declared.contains("login")
         {
             let (server, _) = proxy(way.cloud, basic(user, "another one"));
-            let said = shop.images(&server, way.env).expect(1);
+            let said = shop.images(&server, way.env).expect(3);
             said.says("denied").says("not known here");
             let text = said.text();
             for (_, secret) in way.env {

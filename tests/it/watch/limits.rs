@@ -46,7 +46,8 @@ fn ten_thousand_tags_are_a_matter_of_seconds_and_of_little_memory() {
     let json: serde_json::Value = serde_json::from_str(&images).expect("JSON");
     assert_eq!(json["tags"][0]["tag"], "1.0.9999", "{images}");
     assert_eq!(json["more"], 9_999);
-    assert_eq!(delivery.front.count("GET /v2/app-repo/tags/list"), 10);
+    // Ten pages; whether the last full one is the last is asked of a registry that may not say so.
+    assert_eq!(delivery.front.count("GET /v2/app-repo/tags/list"), 11);
     // Once to be told to log in, once to choose, once to show what was chosen.
     assert_eq!(delivery.front.count("HEAD /v2/app-repo/manifests/"), 3);
     println!("10,000 tags: {took:?}, {} MiB at most", peak >> 10);

@@ -272,7 +272,11 @@ fn nothing_older_is_brought_unless_that_is_said() {
 
 #[test]
 fn a_simulated_run_pretends_a_choice() {
-    let delivery = following("watch-sim", r#"app semver="^1.4""#);
+    let delivery = Delivery::start("watch-sim");
+    let update = super::UPDATE.replace("{watch}", r#"app semver="^1.4""#);
+    // What a simulated repository holds is made up.
+    let path = "\".front.imageTag\" \"${image.app.tag}\"";
+    delivery.pipeline(&update.replace(path, "\".tag\" \"${image.app.tag}\" { create }"));
     let run = ["run", "update", "--event", "watch", "--simulate"];
     delivery.pipewright(&run).expect(0);
     let shown = delivery.show();
