@@ -278,13 +278,16 @@ fn a_simulated_run_pretends_a_choice() {
     let path = "\".front.imageTag\" \"${image.app.tag}\"";
     delivery.pipeline(&update.replace(path, "\".tag\" \"${image.app.tag}\" { create }"));
     let run = ["run", "update", "--event", "watch", "--simulate"];
-    delivery.pipewright(&run).expect(0);
-    let shown = delivery.show();
-    assert_eq!(shown["watched"]["app"]["tag"], "1.4.0", "{shown}");
-    let digest = shown["watched"]["app"]["digest"]
-        .as_str()
-        .unwrap_or_default();
-    assert!(digest.starts_with("sha256:"), "{shown}");
+    let said = delivery.pipewright(&[&run[..], &["--format", "json"]].concat());
+    let said = said.expect(0).out;
+    let events = said
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let mut watched = events.map(|line: serde_json::Value| line["event"]["watched"]["app"].clone());
+    let chosen = watched.find(|it| it.is_object()).expect("a choice");
+    assert_eq!(chosen["tag"], "1.4.0", "{chosen}");
+    let digest = chosen["digest"].as_str().unwrap_or_default();
+    assert!(digest.starts_with("sha256:"), "{chosen}");
     assert!(delivery.front.seen().is_empty(), "no registry was asked");
     assert_eq!(delivery.manifest_commits().len(), 1, "nothing was written");
     // It is nothing that a watch would remember.
