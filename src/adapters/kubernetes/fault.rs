@@ -11,23 +11,22 @@ const LONGEST: usize = 2000;
 /// Fields of a conflict that are told.
 const FIELDS: usize = 50;
 
+const OURS: &str =
+    "; the cluster does not take our client certificate: is it of this cluster, and not expired?";
 /// Words of errors of connections, and what to do about them; the first that is found counts.
 const HINTS: &[(&str, &str)] = &[
     (
         "certificaterequired",
         "; the cluster wants a client certificate: give `client-certificate` and `client-key` in the kubeconfig",
     ),
-    (
-        "received fatal alert",
-        "; the cluster does not take our client certificate: is it of this cluster, and not expired?",
-    ),
-    (
-        "notvalidforname",
-        "; the certificate is of another name: is the address right? `tls-server-name` in the kubeconfig says another one",
-    ),
+    ("alert: unknownca", OURS),
+    ("alert: certificate", OURS),
+    ("alert: badcertificate", OURS),
+    ("alert: decrypterror", OURS),
+    ("alert: accessdenied", OURS),
     (
         "not valid for name",
-        "; the certificate is of another name: is the address right? `tls-server-name` in the kubeconfig says another one",
+        "; the certificate is of another name: is the address right? `tls-server-name` in the kubeconfig gives another one",
     ),
     ("expired", "; the cluster's certificate has to be renewed"),
     (
