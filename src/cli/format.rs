@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::undo::takes_back;
 use crate::base::{RunId, Timestamp, human_duration};
 use crate::event::{Outcome, RunState, StageState, Trigger};
 use crate::ports::store::RunRow;
@@ -179,8 +180,7 @@ fn trigger(trigger: &Trigger) -> String {
         Trigger::Schedule => "schedule".to_owned(),
         Trigger::Pipeline => "another pipeline".to_owned(),
         Trigger::Watch => "a watched registry".to_owned(),
-        // What a stage is given to undo something is JSON; a revision is not.
-        Trigger::Rollback { of, to } if to.values().all(|to| to.starts_with('{')) => {
+        Trigger::Rollback { of, to } if to.values().all(|to| takes_back(to)) => {
             format!("rollback of what run {of} wrote")
         }
         Trigger::Rollback { of, .. } => format!("rollback to what run {of} deployed"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::app::{App, Exit, Failure};
 use super::args::{Rerun, Run, RunFormat};
 use super::screen::{self, Watch};
-use super::watch::lookout::choose_now;
+use super::watch::lookout::{choose_now, pretend};
 use super::{look, plan as plan_command, project};
 use crate::base::{RunId, StageId, human_bytes};
 use crate::engine::{
@@ -84,9 +84,12 @@ pub(super) async fn run(app: &App<'_>, args: &Run) -> Result<Exit, Failure> {
         args.only.clone(),
     )
     .await?;
-    if origin.cause == crate::event::Trigger::Watch && !args.simulate {
+    if origin.cause == crate::event::Trigger::Watch {
         let readers = &real.readers;
-        origin.watched = choose_now(&project, pipeline, readers, &origin.commit).await?;
+        origin.watched = match args.simulate {
+            true => pretend(&project, pipeline),
+            false => choose_now(&project, pipeline, readers, &origin.commit).await?,
+        };
     }
     if !args.dirty && args.what.reference.is_none() && workspace.is_dirty().await? {
         tell(
@@ -370,6 +373,12 @@ impl<'a, 'b> Session<'a, 'b> {
 
     /// Brings runs and what follows from them to their end, and reports.
     pub(super) async fn go(self, starts: Vec<Start>) -> Result<Exit, Failure> {
+        self.go_and_hear(starts).await.map(|(exit, _)| exit)
+    }
+
+    /// The same; and whether somebody asked to stop meanwhile, be it too late for a run to be cancelled
+    /// by it.
+    pub(super) async fn go_and_hear(self, starts: Vec<Start>) -> Result<(Exit, bool), Failure> {
         let cancel = Cancel::new();
         let runs: Arc<std::sync::Mutex<Vec<RunId>>> = Arc::default();
         let signals = tokio::spawn(on_signals(
@@ -407,11 +416,12 @@ impl<'a, 'b> Session<'a, 'b> {
                 ),
             );
         }
-        Ok(match worst {
+        let exit = match worst {
             Outcome::Cancelled => Exit::CANCELLED,
             outcome if outcome.is_bad() => Exit::FAILED,
             _ => Exit::SUCCESS,
-        })
+        };
+        Ok((exit, cancel.is_requested()))
     }
 
     async fn follow_chains(

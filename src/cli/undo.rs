@@ -106,6 +106,12 @@ pub(super) fn of_stage(
     Ok(found.into_iter().map(|(_, undone)| undone).collect())
 }
 
+/// Whether a stage of a rollback takes back what it wrote: what it is given for that is JSON, and
+/// the revision to which a deployment goes back is not.
+pub(super) fn takes_back(to: &str) -> bool {
+    to.starts_with('{')
+}
+
 /// The run that a rollback takes back, and its stages.
 fn goes_back(state: &RunState) -> Option<(RunId, BTreeSet<StageId>)> {
     match &state.created.as_ref()?.trigger {

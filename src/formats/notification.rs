@@ -28,8 +28,8 @@ pub enum NotificationError {
 
 /// The repositories a notification is about, each once; none if it is about something else than a push.
 ///
-/// Understands those of the distribution registry, Azure, Docker Hub, GitHub packages, Harbor,
-/// Quay, ECR over EventBridge, and Google's over Pub/Sub.
+/// Understands those of the distribution registry, Azure, Docker Hub, packages of GitHub, Gitea and
+/// Forgejo, Harbor in both of its formats, Quay, ECR over EventBridge, and Google's over Pub/Sub.
 pub fn repositories(body: &[u8]) -> Result<Vec<String>, NotificationError> {
     if body.len() > LARGEST {
         return Err(NotificationError::TooLarge);
@@ -64,12 +64,13 @@ fn of(value: &Value) -> Option<Vec<String>> {
     if let Some(name) = text(value, "/repository/repo_name") {
         return Some(own(name));
     }
-    // GitHub tells of packages of all kinds.
+    // GitHub tells of packages of all kinds, and so do Gitea and Forgejo in their own words.
     for kind in ["registry_package", "package"] {
         let Some(package) = value.get(kind).filter(|package| package.is_object()) else {
             continue;
         };
         let container = text(package, "/package_type")
+            .or_else(|| text(package, "/type"))
             .is_some_and(|kind| kind.eq_ignore_ascii_case("container"));
         let name = text(package, "/name").filter(|_| container);
         let owner = text(package, "/namespace").or_else(|| text(package, "/owner/login"));
@@ -81,10 +82,18 @@ fn of(value: &Value) -> Option<Vec<String>> {
     if value.get("zen").is_some() && value.get("hook_id").is_some() {
         return Some(Vec::new());
     }
-    // Harbor.
-    if let Some(data) = value.get("event_data") {
-        let pushes = text(value, "/type")
-            .is_some_and(|it| matches!(it, "PUSH_ARTIFACT" | "pushImage" | "REPLICATION"));
+    // Harbor: its own format, and that of CloudEvents.
+    let kind = text(value, "/type").unwrap_or("");
+    let cloud_event = kind.starts_with("harbor.").then(|| value.get("data"));
+    if let Some(data) = value.get("event_data").or(cloud_event.flatten()) {
+        let pushes = matches!(
+            kind,
+            "PUSH_ARTIFACT"
+                | "pushImage"
+                | "REPLICATION"
+                | "harbor.artifact.pushed"
+                | "harbor.replication.status.changed"
+        );
         let name = text(data, "/repository/repo_full_name").filter(|_| pushes);
         return Some(name.into_iter().map(str::to_owned).collect());
     }
@@ -94,7 +103,8 @@ fn of(value: &Value) -> Option<Vec<String>> {
     }
     // ECR.
     if text(value, "/source") == Some("aws.ecr") {
-        let pushed = text(value, "/detail/action-type") == Some("PUSH");
+        let pushed = text(value, "/detail/action-type") == Some("PUSH")
+            && text(value, "/detail/result").is_none_or(|result| result == "SUCCESS");
         let name = text(value, "/detail/repository-name").filter(|_| pushed);
         return Some(name.into_iter().map(str::to_owned).collect());
     }
@@ -117,7 +127,10 @@ fn of(value: &Value) -> Option<Vec<String>> {
 
 fn event(event: &Value) -> Option<String> {
     let pushed = text(event, "/action") == Some("push");
-    let name = text(event, "/target/repository").filter(|_| pushed)?;
+    // Each layer is told of as well; only what a tag can stand for is news.
+    let kind = text(event, "/target/mediaType").unwrap_or("manifest");
+    let news = kind.contains("manifest") || kind.contains("index");
+    let name = text(event, "/target/repository").filter(|_| pushed && news)?;
     Some(name.to_owned())
 }
 
@@ -130,95 +143,4 @@ fn is_name(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_registry_in_its_own_words() {
-        let pubsub = |inner: &str| {
-            let data = STANDARD.encode(inner);
-            format!(r#"{{"message":{{"data":"{data}","messageId":"1"}},"subscription":"s"}}"#)
-        };
-        for (body, expected) in [
-            (
-                r#"{"events":[{"action":"push","target":{"repository":"a/b","tag":"v1"}},{"action":"pull","target":{"repository":"c"}},{"action":"push","target":{"repository":"a/b"}}]}"#.to_owned(),
-                vec!["a/b"],
-            ),
-            (
-                r#"{"id":"1","action":"push","target":{"repository":"hello-world","tag":"v1"},"request":{"host":"acme.azurecr.io"}}"#.to_owned(),
-                vec!["hello-world"],
-            ),
-            (r#"{"id":"1","action":"ping"}"#.to_owned(), vec![]),
-            (
-                r#"{"push_data":{"tag":"latest"},"repository":{"repo_name":"acme/web"}}"#.to_owned(),
-                vec!["acme/web"],
-            ),
-            (
-                r#"{"action":"published","registry_package":{"name":"App","namespace":"Acme","package_type":"CONTAINER"}}"#.to_owned(),
-                vec!["acme/app"],
-            ),
-            (
-                r#"{"action":"published","package":{"name":"lib","namespace":"acme","package_type":"npm"}}"#.to_owned(),
-                vec![],
-            ),
-            (r#"{"zen":"x","hook_id":1}"#.to_owned(), vec![]),
-            (
-                r#"{"type":"PUSH_ARTIFACT","event_data":{"repository":{"repo_full_name":"shop/app"}}}"#.to_owned(),
-                vec!["shop/app"],
-            ),
-            (
-                r#"{"type":"DELETE_ARTIFACT","event_data":{"repository":{"repo_full_name":"shop/app"}}}"#.to_owned(),
-                vec![],
-            ),
-            (
-                r#"{"repository":"acme/app","updated_tags":["v1"]}"#.to_owned(),
-                vec!["acme/app"],
-            ),
-            (
-                r#"{"source":"aws.ecr","detail-type":"ECR Image Action","detail":{"result":"SUCCESS","repository-name":"app-repo","image-tag":"v1","action-type":"PUSH"}}"#.to_owned(),
-                vec!["app-repo"],
-            ),
-            (
-                pubsub(r#"{"action":"INSERT","digest":"asia-docker.pkg.dev/p/r/app@sha256:00","tag":"asia-docker.pkg.dev/p/r/app:v1"}"#),
-                vec!["asia-docker.pkg.dev/p/r/app"],
-            ),
-            (
-                pubsub(r#"{"action":"INSERT","digest":"localhost:5000/app@sha256:00"}"#),
-                vec!["localhost:5000/app"],
-            ),
-            (
-                pubsub(r#"{"action":"DELETE","tag":"gcr.io/p/app:v1"}"#),
-                vec![],
-            ),
-        ] {
-            assert_eq!(
-                repositories(body.as_bytes()),
-                Ok(expected.into_iter().map(str::to_owned).collect()),
-                "{body}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_none_is_refused() {
-        for (body, error) in [
-            ("", NotificationError::NotJson),
-            ("{", NotificationError::NotJson),
-            ("{}", NotificationError::Unknown),
-            ("[]", NotificationError::Unknown),
-            ("null", NotificationError::Unknown),
-            (r#"{"message":{"data":"%%%"}}"#, NotificationError::Unknown),
-        ] {
-            assert_eq!(repositories(body.as_bytes()), Err(error), "{body}");
-        }
-        let deep = "[".repeat(100_000);
-        assert_eq!(
-            repositories(deep.as_bytes()),
-            Err(NotificationError::NotJson)
-        );
-        let large = vec![b' '; LARGEST + 1];
-        assert_eq!(repositories(&large), Err(NotificationError::TooLarge));
-        let odd = r#"{"repository":"a\u001b[31m","updated_tags":[]}"#;
-        assert_eq!(repositories(odd.as_bytes()), Ok(Vec::new()));
-    }
-}
+mod tests;

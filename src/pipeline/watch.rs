@@ -141,6 +141,17 @@ impl Watch {
         format!("watch {} ({})", names.join(" "), self.strategy.describe())
     }
 
+    /// A tag it could choose, for show. It may be one that `allow` does not.
+    pub fn example(&self) -> String {
+        match &self.strategy {
+            Strategy::Semver { constraint, .. } => constraint
+                .example()
+                .map_or_else(|| "1.0.0".to_owned(), |version| version.to_string()),
+            Strategy::Digest { tag } => tag.clone(),
+            Strategy::NewestBuild | Strategy::Alphabetical => "newest".to_owned(),
+        }
+    }
+
     pub(super) fn lower(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut problem = |code, message: String, span, help: &str| {
             diagnostics.push(Diagnostic::error(code, message, &node.source, span).help(help));

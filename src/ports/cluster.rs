@@ -161,7 +161,7 @@ pub enum ClusterError {
         message: String,
     },
     /// It asks us to slow down.
-    #[error("kubernetes `{cluster}` limits our rate at {action}")]
+    #[error("kubernetes `{cluster}` limits our rate at {action}{}", waits(*.after))]
     Throttled {
         /// The cluster's name in the pipeline.
         cluster: String,
@@ -182,10 +182,22 @@ pub enum ClusterError {
     },
 }
 
+/// Longest wait that a cluster may ask for; whoever asks for more is given up.
+const LONGEST: Duration = Duration::from_secs(90);
+
+fn waits(after: Option<Duration>) -> String {
+    let told = |wait: Duration| format!(": it asks to wait {} s", wait.as_secs());
+    after.map(told).unwrap_or_default()
+}
+
 impl ClusterError {
     /// Whether another try may help.
     pub fn retry(&self) -> Retry {
         match self {
+            // Asking earlier is what it asks us not to do.
+            Self::Throttled {
+                after: Some(after), ..
+            } if *after > LONGEST => Retry::Never,
             Self::Throttled { after, .. } => Retry::After(*after),
             Self::Broken { .. } => Retry::After(None),
             _ => Retry::Never,

@@ -1,9 +1,11 @@
 //! `deploy kubernetes` against a scripted API server: how roll-outs end, what is changed, and what is
 //! changed once.
 
+mod access;
 mod changes;
 mod chaos;
 mod crash;
+mod hostile;
 mod jobs;
 mod manifests;
 mod rollback;

@@ -1,7 +1,7 @@
-//! Connections to clusters: configurations read, credentials found, answers bounded.
+//! Connections to clusters: credentials found and renewed, answers bounded in time and size.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +12,14 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::http::Request;
 use kube::Client;
 use kube::client::Body;
-use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig};
+use kube::config::AuthInfo;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 
+use super::account::ServiceAccount;
+use super::config::{ambient, by_token, chosen, kubeconfig, small};
 use super::exec;
-use super::fault::{broken, shortened};
+use super::fault::{broken, shortened, why};
 use super::transport::{Answer, Transport};
 use crate::base::{LateSecrets, Secret, Timestamp};
 use crate::ports::cluster::{Access, Cluster, ClusterError};
@@ -35,6 +37,19 @@ struct Connection {
     client: Client,
     namespace: String,
     expires: Option<Timestamp>,
+    /// The file its token is from, and the token.
+    file: Option<(String, Secret)>,
+}
+
+impl Connection {
+    fn is_good(&self, now: Timestamp) -> bool {
+        // A file that is gone has done its work: some take it away once it was read.
+        let renewed = self
+            .file
+            .as_ref()
+            .is_some_and(|(path, token)| token_of(path).is_ok_and(|now| now != *token));
+        !renewed && self.expires.is_none_or(|end| now.0 + EARLY < end.0)
+    }
 }
 
 /// Connections, made when they are first needed and kept until their credentials end.
@@ -43,6 +58,8 @@ pub struct Connections {
     open: Arc<Mutex<HashMap<Cluster, Connection>>>,
     late: LateSecrets,
     now: fn() -> Timestamp,
+    account: ServiceAccount,
+    patience: Duration,
 }
 
 impl Connections {
@@ -52,7 +69,19 @@ impl Connections {
             open: Arc::default(),
             late,
             now,
+            account: ServiceAccount::of_pod(),
+            patience: PATIENCE,
         }
+    }
+
+    /// The pod in which this process runs has this service account.
+    pub fn with_account(self, account: ServiceAccount) -> Self {
+        Self { account, ..self }
+    }
+
+    /// No request takes longer.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     async fn connection(&self, cluster: &Cluster) -> Result<Connection, ClusterError> {
@@ -60,7 +89,7 @@ impl Connections {
         let mut open = self.open.lock().await;
         let now = (self.now)();
         if let Some(known) = open.get(cluster)
-            && known.expires.is_none_or(|end| now.0 + EARLY < end.0)
+            && known.is_good(now)
         {
             return Ok(known.clone());
         }
@@ -77,7 +106,7 @@ impl Connections {
 
     async fn connect(&self, cluster: &Cluster) -> Result<Connection, String> {
         let mut config = match &cluster.access {
-            Access::InCluster => in_cluster()?,
+            Access::InCluster => self.account.config()?,
             Access::Token {
                 server,
                 token,
@@ -89,17 +118,31 @@ impl Connections {
             }
             Access::Ambient { context } => match ambient()? {
                 Some(config) => chosen(config, context.as_deref(), "its configuration").await?,
-                None => in_cluster().map_err(|_| {
-                    "there is neither a configuration (KUBECONFIG, ~/.kube/config) nor the service account of a pod; \
-                     declare `kubeconfig`, or an address and `token`"
-                        .to_owned()
-                })?,
+                None if self.account.exists() => self.account.config()?,
+                None => {
+                    return Err(
+                        "there is neither a configuration (KUBECONFIG, ~/.kube/config) nor the service account of a \
+                         pod; declare `kubeconfig`, or an address and `token`"
+                            .to_owned(),
+                    );
+                }
             },
         };
         let expires = self.authenticated(&mut config.auth_info).await?;
+        // Read here and not by the client, which would keep it for a minute and not hide it.
+        let file = match config.auth_info.token_file.take() {
+            Some(path) => {
+                let token = token_of(&path).map_err(|why| format!("its token file {why}"))?;
+                config.auth_info.token = Some(SecretString::from(token.expose().to_owned()));
+                Some((path, token))
+            }
+            None => None,
+        };
         self.hide(&config.auth_info);
-        config.read_timeout = Some(PATIENCE);
-        config.connect_timeout = Some(Duration::from_secs(10));
+        // A request as a whole is bounded. A limit of reading would count the time that a connection was
+        // idle before it.
+        config.read_timeout = None;
+        config.connect_timeout = Some(self.patience.min(Duration::from_secs(10)));
         // The caller knows what may be sent again.
         config.default_retry = false;
         let namespace = config.default_namespace.clone();
@@ -109,6 +152,7 @@ impl Connections {
             client,
             namespace,
             expires,
+            file,
         })
     }
 
@@ -165,13 +209,16 @@ impl Connections {
                 body: body.to_bytes().to_vec(),
             })
         };
-        match tokio::time::timeout(PATIENCE, work).await {
+        match tokio::time::timeout(self.patience, work).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(message)) => Err(broken(cluster, action, message)),
             Err(_) => Err(broken(
                 cluster,
                 action,
-                format!("no answer within {} s", PATIENCE.as_secs()),
+                format!(
+                    "no answer within {} s: is the cluster overloaded, or something in between?",
+                    self.patience.as_secs_f32()
+                ),
             )),
         }
     }
@@ -203,149 +250,11 @@ impl Transport for Connections {
     }
 }
 
-fn in_cluster() -> Result<Config, String> {
-    Config::incluster().map_err(|error| {
-        format!(
-            "this process does not run in a pod that has a service account: {}",
-            why(&error)
-        )
-    })
-}
-
-fn by_token(
-    base: &Path,
-    server: &str,
-    token: &Secret,
-    authority: Option<&str>,
-) -> Result<Config, String> {
-    let address = server
-        .parse()
-        .map_err(|error| format!("\"{server}\" is no address: {error}"))?;
-    let mut config = Config::new(address);
-    config.auth_info.token = Some(SecretString::from(token.expose().trim().to_owned()));
-    if let Some(authority) = authority {
-        let text = match authority.contains("-----BEGIN") {
-            true => authority.to_owned(),
-            false => read(&at(base, authority))?,
-        };
-        let ders: Result<Vec<_>, _> =
-            <rustls::pki_types::CertificateDer as rustls::pki_types::pem::PemObject>::pem_slice_iter(text.as_bytes())
-                .map(|found| found.map(|der| der.to_vec()))
-                .collect();
-        let ders = ders.map_err(|error| format!("its authority's certificate: {error}"))?;
-        if ders.is_empty() {
-            return Err("its authority's certificate holds no certificate".to_owned());
-        }
-        config.root_cert = Some(ders);
+/// The token of a file.
+fn token_of(path: &str) -> Result<Secret, String> {
+    let text = small(Path::new(path))?;
+    match text.trim() {
+        "" => Err(format!("{path} is empty")),
+        token => Ok(Secret::new(token.to_owned())),
     }
-    Ok(config)
-}
-
-/// The configuration that is given as text or as a path, and where it is from.
-fn kubeconfig(base: &Path, config: &Secret) -> Result<(Kubeconfig, String), String> {
-    let text = config.expose();
-    let is_text = text.contains('\n') || text.trim_start().starts_with('{');
-    if is_text {
-        // What the parser says may show a piece of it.
-        let config = Kubeconfig::from_yaml(text)
-            .map_err(|_| "its kubeconfig is no Kubernetes configuration".to_owned())?;
-        return Ok((config, "its kubeconfig".to_owned()));
-    }
-    let path = at(base, text.trim());
-    let config = Kubeconfig::read_from(&path).map_err(|error| {
-        let hint = "write the path of a file, or the configuration itself";
-        match std::fs::metadata(&path) {
-            Err(missing) => format!("its kubeconfig {}: {missing}; {hint}", path.display()),
-            Ok(_) => format!("its kubeconfig {}: {}", path.display(), why(&error)),
-        }
-    })?;
-    Ok((config, path.display().to_string()))
-}
-
-fn ambient() -> Result<Option<Kubeconfig>, String> {
-    let of_env = Kubeconfig::from_env().map_err(|error| format!("KUBECONFIG: {}", why(&error)))?;
-    if of_env.is_some() {
-        return Ok(of_env);
-    }
-    let Some(home) = std::env::var_os("HOME").map(PathBuf::from) else {
-        return Ok(None);
-    };
-    let path = home.join(".kube/config");
-    if !path.exists() {
-        return Ok(None);
-    }
-    let config = Kubeconfig::read_from(&path)
-        .map_err(|error| format!("{}: {}", path.display(), why(&error)))?;
-    Ok(Some(config))
-}
-
-/// The connection a context stands for.
-async fn chosen(config: Kubeconfig, context: Option<&str>, place: &str) -> Result<Config, String> {
-    let names: Vec<&str> = config.contexts.iter().map(|it| it.name.as_str()).collect();
-    let there = match names.as_slice() {
-        [] => "it has none".to_owned(),
-        names => format!("it has {}", shortened(&names.join(", "))),
-    };
-    match context.or(config
-        .current_context
-        .as_deref()
-        .filter(|it| !it.is_empty()))
-    {
-        None => {
-            return Err(format!(
-                "{place} has no current context: name one by `context`; {there}"
-            ));
-        }
-        Some(name) if !names.contains(&name) => {
-            return Err(format!(
-                "{place} has no context \"{}\": {there}",
-                shortened(name)
-            ));
-        }
-        Some(_) => {}
-    }
-    let options = KubeConfigOptions {
-        context: context.map(str::to_owned),
-        ..KubeConfigOptions::default()
-    };
-    Config::from_custom_kubeconfig(config, &options)
-        .await
-        .map_err(|error| format!("{place}: {}", why(&error)))
-}
-
-/// A path relative to the project or the home directory.
-fn at(base: &Path, path: &str) -> PathBuf {
-    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
-        _ => base.join(path),
-    }
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-/// What an error and those behind it say, and what to do about the common ones.
-fn why(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        source = error.source();
-    }
-    let lower = text.to_lowercase();
-    let hint = if lower.contains("certificate") || lower.contains("unknownissuer") {
-        "; it is not the cluster's certificate, or its authority is not the one that was declared"
-    } else if lower.contains("connection refused") {
-        "; nothing listens there: is the address right, and the cluster up?"
-    } else if lower.contains("dns error") || lower.contains("failed to lookup") {
-        "; there is no such host"
-    } else {
-        ""
-    };
-    format!("{}{hint}", shortened(&text))
 }

@@ -11,6 +11,37 @@ const LONGEST: usize = 2000;
 /// Fields of a conflict that are told.
 const FIELDS: usize = 50;
 
+const OURS: &str =
+    "; the cluster does not take our client certificate: is it of this cluster, and not expired?";
+/// Words of errors of connections, and what to do about them; the first that is found counts.
+const HINTS: &[(&str, &str)] = &[
+    (
+        "certificaterequired",
+        "; the cluster wants a client certificate: give `client-certificate` and `client-key` in the kubeconfig",
+    ),
+    ("alert: unknownca", OURS),
+    ("alert: certificate", OURS),
+    ("alert: badcertificate", OURS),
+    ("alert: decrypterror", OURS),
+    ("alert: accessdenied", OURS),
+    (
+        "not valid for name",
+        "; the certificate is of another name: is the address right? `tls-server-name` in the kubeconfig gives another one",
+    ),
+    ("expired", "; the cluster's certificate has to be renewed"),
+    (
+        "certificate",
+        "; it is not the cluster's certificate, or its authority is not the one that was declared: give it by \
+         `certificate-authority`, in the kubeconfig or beside the address",
+    ),
+    (
+        "connection refused",
+        "; nothing listens there: is the address right, and the cluster up?",
+    ),
+    ("dns error", "; there is no such host"),
+    ("failed to lookup", "; there is no such host"),
+];
+
 /// A lost or unreadable answer.
 pub(super) fn broken(cluster: &Cluster, action: &str, message: String) -> ClusterError {
     ClusterError::Broken {
@@ -145,4 +176,22 @@ pub(super) fn shortened(text: &str) -> String {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
     }
+}
+
+/// What an error and those behind it say, and what to do about the common ones.
+pub(super) fn why(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = error.source();
+    }
+    let lower = text.to_lowercase();
+    let hint = HINTS.iter().find(|(word, _)| lower.contains(word));
+    let hint = hint.map_or("", |(_, hint)| hint);
+    format!("{}{hint}", shortened(&text))
 }

@@ -4,6 +4,8 @@
 //! Must not decide what is changed or when it is done: that is the stage's work. A change is sent
 //! once; only what certainly was not done (429, 401) is sent again.
 
+mod account;
+mod config;
 mod connect;
 mod exec;
 mod fault;
@@ -23,6 +25,7 @@ use kube::core::Resource;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+pub use self::account::ServiceAccount;
 pub use self::connect::Connections;
 use self::fault::{broken, fault, refused};
 pub use self::transport::{Answer, Transport};

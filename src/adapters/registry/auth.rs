@@ -330,16 +330,26 @@ fn basic(credentials: &Credentials) -> Pass {
     }
 }
 
-/// What we need, and what the registry says we need if it knows the repository by another name.
+/// What we need, and what the registry says we need if it knows the repository by another name or what
+/// we do there by another word: Azure wants `metadata_read` of whoever lists tags.
 fn scopes(errand: Errand<'_>, told: Option<&str>) -> Vec<String> {
     let mut scopes = errand.scope.tokens(errand.endpoint);
-    let resource = |scope: &str| {
-        let end = scope.rfind(':').unwrap_or(scope.len());
-        scope[..end].to_owned()
-    };
     for scope in told.unwrap_or("").split_ascii_whitespace().take(8) {
-        if !scopes.iter().any(|own| resource(own) == resource(scope)) {
+        let (resource, actions) = scope.rsplit_once(':').unwrap_or((scope, ""));
+        let own = scopes.iter_mut().find(|own| {
+            let own = own.rsplit_once(':');
+            own.is_some_and(|(own, _)| own == resource)
+        });
+        let Some(own) = own else {
             scopes.push(scope.to_owned());
+            continue;
+        };
+        for action in actions.split(',').filter(|action| !action.is_empty()) {
+            let have = own.rsplit_once(':').map_or("", |(_, actions)| actions);
+            if !have.split(',').any(|have| have == action) {
+                own.push(',');
+                own.push_str(action);
+            }
         }
     }
     scopes
@@ -427,6 +437,9 @@ mod tests {
             assert_eq!(scopes(errand, None), ours);
             let told = "repository:library/app:pull repository:proxy/app:pull";
             let expected = [&ours[..], &["repository:proxy/app:pull"]].concat();
+            assert_eq!(scopes(errand, Some(told)), expected);
+            let told = "repository:team/base:pull,metadata_read repository:team/base: odd";
+            let expected = [ours[0], "repository:team/base:pull,metadata_read", "odd"];
             assert_eq!(scopes(errand, Some(told)), expected);
         });
     }

@@ -24,6 +24,8 @@ use crate::ports::registry::{Allowance, RegistryError};
 const HOPS: usize = 5;
 /// Endpoints whose limits are remembered.
 const ENDPOINTS: usize = 256;
+/// How long a registry's word about pulls counts, and the longest window it can speak of.
+const ALLOWANCE: Duration = Duration::from_secs(6 * 3600);
 /// How much of an error's body is looked at, in bytes.
 const WORDS: u64 = 64 * 1024;
 
@@ -33,8 +35,8 @@ pub(super) struct Client {
     http: Http,
     pub(super) authority: Authority,
     backoff: Backoff,
-    /// What registries said they still let us pull, by endpoint.
-    allowances: Mutex<HashMap<String, Allowance>>,
+    /// What registries said they still let us pull, by endpoint, and until when that counts.
+    allowances: Mutex<HashMap<String, (Allowance, Instant)>>,
 }
 
 /// A request to a registry.
@@ -115,10 +117,13 @@ impl Client {
 
     /// How much an endpoint said it still lets us pull.
     pub(super) fn allowance(&self, endpoint: &Endpoint) -> Option<Allowance> {
-        self.allowances().get(endpoint.key()).copied()
+        let known = self.allowances();
+        let (allowance, until) = known.get(endpoint.key())?;
+        // A registry that stopped speaking of it must not hold us up forever.
+        (*until > Instant::now()).then_some(*allowance)
     }
 
-    fn allowances(&self) -> std::sync::MutexGuard<'_, HashMap<String, Allowance>> {
+    fn allowances(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Allowance, Instant)>> {
         // Nothing that holds the lock can leave it half changed.
         self.allowances
             .lock()
@@ -131,7 +136,8 @@ impl Client {
             if known.len() >= ENDPOINTS {
                 known.clear();
             }
-            known.insert(endpoint.key().to_owned(), allowance);
+            let until = Instant::now() + allowance.window.unwrap_or(ALLOWANCE);
+            known.insert(endpoint.key().to_owned(), (allowance, until));
         }
     }
 
@@ -278,7 +284,7 @@ fn allowance(headers: &HeaderMap) -> Option<Allowance> {
     let window = parts.find_map(|part| part.strip_prefix("w=")?.parse().ok());
     Some(Allowance {
         remaining,
-        window: window.map(Duration::from_secs),
+        window: window.map(|window| Duration::from_secs(window).min(ALLOWANCE)),
     })
 }
 

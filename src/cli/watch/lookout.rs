@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::{Commit, RunId, Timestamp};
+use crate::base::{Commit, Digest, RunId, Timestamp};
 use crate::cli::app::Failure;
+use crate::cli::undo::takes_back;
 use crate::event::{Chosen, Event, Trigger};
 use crate::pipeline::{Pipeline, Project, Watch};
-use crate::plan::watch::{Cache, LookError, Memory, Place, Sight, Stop, WentBack, look, places};
+use crate::plan::watch::{
+    Cache, LookError, Memory, Place, Sight, Stop, Way, WentBack, look, places,
+};
 use crate::plan::{Origin, build};
 use crate::ports::Readers;
 use crate::ports::store::StoreReader;
@@ -92,13 +95,17 @@ fn rollbacks(store: &dyn StoreReader, after: Timestamp) -> Result<Vec<WentBack>,
         let Ok(Event::RunCreated(created)) = serde_json::from_str(&first.json) else {
             continue;
         };
-        if let Trigger::Rollback { of, .. } = created.trigger {
-            let to = store.run(&of)?.map_or(of, |row| row.root);
-            found.push(WentBack {
-                run: row.run,
+        if let Trigger::Rollback { of, to } = created.trigger {
+            let root = store.run(&of)?.map_or(of, |row| row.root);
+            // What was written is taken back from its own run; a deployment goes back to another's.
+            let (wrote, deployed): (Vec<_>, Vec<_>) = to.values().partition(|to| takes_back(to));
+            let from = (!wrote.is_empty()).then(|| Way::From(root.clone()));
+            let to = (!deployed.is_empty()).then_some(Way::To(root));
+            found.extend([to, from].into_iter().flatten().map(|way| WentBack {
+                run: row.run.clone(),
                 at: row.created,
-                to,
-            });
+                way,
+            }));
         }
     }
     Ok(found)
@@ -149,6 +156,24 @@ pub(in crate::cli) async fn choose_now(
         }
     }
     Ok(chosen)
+}
+
+/// What the watches of a pipeline could choose, for a simulated run: no registry is asked.
+pub(in crate::cli) fn pretend(project: &Project, pipeline: &str) -> BTreeMap<String, Chosen> {
+    let pipeline = project.pipelines.get(pipeline);
+    let watches = pipeline.into_iter().flat_map(Pipeline::watches);
+    let chosen = watches.flat_map(|watch| {
+        let tag = watch.example();
+        watch.names().map(move |image| {
+            let chosen = Chosen {
+                tag: tag.clone(),
+                digest: Digest::of(format!("{image}:{tag}").as_bytes()).to_string(),
+                created: None,
+            };
+            (image.to_owned(), chosen)
+        })
+    });
+    chosen.collect()
 }
 
 /// The tip of the default branch: what the remote calls so, as far as it was fetched; else `main` or

@@ -8,6 +8,7 @@ pub(super) mod lookout;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(200);
 /// A look that takes longer is given up.
 const LOOK: Duration = Duration::from_secs(600);
+/// The shortest time between two looks, however often somebody rings.
+const SPACING: Duration = Duration::from_secs(1);
 /// The longest wait between looks that fail.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -57,6 +60,7 @@ pub(super) async fn watch(app: &App<'_>, args: &Args) -> Result<Exit, Failure> {
         world,
         failures: BTreeMap::new(),
         repositories: Mutex::default(),
+        asked_to_stop: AtomicBool::new(false),
     };
     if !args.dry_run
         && let Some(exit) = watcher.resume().await?
@@ -65,7 +69,7 @@ pub(super) async fn watch(app: &App<'_>, args: &Args) -> Result<Exit, Failure> {
         return Ok(exit);
     }
     teller.begin(&names)?;
-    let mut due: BTreeMap<String, Instant> = BTreeMap::new();
+    let mut due: BTreeMap<String, Due> = BTreeMap::new();
     let mut worst = Exit::SUCCESS;
     let mut project = Some(project);
     loop {
@@ -80,7 +84,7 @@ pub(super) async fn watch(app: &App<'_>, args: &Args) -> Result<Exit, Failure> {
                 for watch in watches(&current, &args.pipeline) {
                     let key = watch.describe();
                     let now = Instant::now();
-                    let at = *due.entry(key.clone()).or_insert(now);
+                    let at = due.get(&key).map_or(now, |due| due.at);
                     if at <= now {
                         let pass = watcher.pass(&current, watch, &mut teller).await?;
                         if pass.exit == Exit::CANCELLED {
@@ -89,9 +93,13 @@ pub(super) async fn watch(app: &App<'_>, args: &Args) -> Result<Exit, Failure> {
                         if pass.exit != Exit::SUCCESS {
                             worst = pass.exit;
                         }
-                        due.insert(key.clone(), Instant::now() + pass.wait);
+                        if !args.once && watcher.asked_to_stop.load(Ordering::Relaxed) {
+                            teller.note("stopped")?;
+                            return Ok(Exit::SUCCESS);
+                        }
+                        due.insert(key.clone(), Due::after(&pass));
                     }
-                    next = next.min(due[&key]);
+                    next = next.min(due[&key].at);
                 }
             }
             Err(failure) if args.once => return Err(failure),
@@ -114,7 +122,7 @@ pub(super) async fn watch(app: &App<'_>, args: &Args) -> Result<Exit, Failure> {
                 let names = names.join(", ");
                 if about {
                     teller.note(&format!("told to look now at {names}"))?;
-                    due.clear();
+                    due.values_mut().for_each(Due::hurry);
                 } else {
                     teller.note(&format!("told of {names}, which is not watched here"))?;
                 }
@@ -180,6 +188,29 @@ fn watched(project: &Project, pipeline: &str) -> Result<Vec<String>, Failure> {
 struct Pass {
     exit: Exit,
     wait: Duration,
+    /// The registry itself asked to be left alone for so long.
+    rest: bool,
+}
+
+/// When a watch looks next.
+struct Due {
+    at: Instant,
+    /// When it may at the earliest.
+    soonest: Instant,
+}
+
+impl Due {
+    fn after(pass: &Pass) -> Self {
+        let now = Instant::now();
+        let at = now + pass.wait;
+        let soonest = if pass.rest { at } else { now + SPACING };
+        Self { at, soonest }
+    }
+
+    /// Somebody rang. Nobody's word stands above a registry's that asked for rest.
+    fn hurry(&mut self) {
+        self.at = self.at.min(self.soonest);
+    }
 }
 
 struct Watcher<'a, 'b> {
@@ -191,6 +222,8 @@ struct Watcher<'a, 'b> {
     failures: BTreeMap<String, u32>,
     /// Registry and repository of what is watched.
     repositories: Mutex<BTreeSet<String>>,
+    /// Somebody asked to stop while a run was coming to its end, who would not be heard twice.
+    asked_to_stop: AtomicBool,
 }
 
 /// What to do after a look.
@@ -212,7 +245,7 @@ impl Watcher<'_, '_> {
         let every = jittered(watch.every, self.world.readers.clock.random());
         let stop = self.world.host.asked_to_stop();
         let started = tokio::select! {
-            _ = stop => return Ok(Pass { exit: Exit::CANCELLED, wait: every }),
+            _ = stop => return Ok(Pass { exit: Exit::CANCELLED, wait: every, rest: false }),
             started = tokio::time::timeout(LOOK, self.start(project, watch, teller)) => started,
         };
         let started = started.unwrap_or_else(|_| {
@@ -228,7 +261,11 @@ impl Watcher<'_, '_> {
                     Some(run) => self.go(run).await?,
                     None => Exit::SUCCESS,
                 };
-                Ok(Pass { exit, wait: every })
+                Ok(Pass {
+                    exit,
+                    wait: every,
+                    rest: false,
+                })
             }
             Err(Trouble::Fatal(failure)) => Err(failure),
             Err(Trouble::Look(error)) => {
@@ -243,6 +280,7 @@ impl Watcher<'_, '_> {
                 Ok(Pass {
                     exit: Exit::FAILED,
                     wait,
+                    rest: error.after.is_some(),
                 })
             }
         }
@@ -429,7 +467,9 @@ impl Watcher<'_, '_> {
             run,
             reset: Vec::new(),
         };
-        self.session()?.go(vec![start]).await
+        let (exit, asked) = self.session()?.go_and_hear(vec![start]).await?;
+        self.asked_to_stop.fetch_or(asked, Ordering::Relaxed);
+        Ok(exit)
     }
 }
 

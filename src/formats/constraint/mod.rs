@@ -72,6 +72,29 @@ impl Constraint {
         self.judge(version).is_ok()
     }
 
+    /// A version that satisfies it, for show: the lowest one of those that its text suggests.
+    pub fn example(&self) -> Option<Version> {
+        let operands = self.groups.iter().flatten().map(|it| &it.operand.version);
+        let near = operands.flat_map(|version| {
+            let [major, minor, patch] = version.numbers;
+            let next = |number: u64| number.saturating_add(1);
+            let numbers = [
+                [1, 0, 0],
+                [major, minor, patch],
+                [major, minor, next(patch)],
+                [major, next(minor), 0],
+                [next(major), 0, 0],
+                [0, 0, 0],
+            ];
+            let plain = numbers.map(|[major, minor, patch]| format!("{major}.{minor}.{patch}"));
+            plain.into_iter().chain([version.to_string()])
+        });
+        let fitting = near
+            .filter_map(|text| Version::parse(&text))
+            .filter(|version| version.has_three_parts() && self.matches(version));
+        fitting.min()
+    }
+
     /// Why a version does not satisfy it: the reason of the group that came last.
     pub fn judge(&self, version: &Version) -> Result<(), Unmet> {
         let mut unmet = None;

@@ -124,12 +124,13 @@ pub fn write(text: &str, path: &Path, wanted: Wanted<'_>, add: bool) -> Result<E
         let events = read(text)?;
         let replaced = events
             .resolve(path, usize::MAX)
-            .and_then(|target| replace(text, &events, &target, &path.prefix(usize::MAX), wanted));
+            .map(|target| (target, path.prefix(usize::MAX)));
         match replaced {
+            Ok((target, here)) => replace(text, events, &target, &here, wanted),
             Err(missing) if add && missing.problem == Problem::NotFound => {
                 create(text, &events, path, wanted, missing)
             }
-            other => other,
+            Err(missing) => Err(missing),
         }
     })
     .map(|(edited, shift)| edited.behind_bom(text, shift))
@@ -211,13 +212,13 @@ fn place(text: &str, events: &Events, target: &Target) -> Result<Place, YamlErro
 /// Replaces a scalar that was found; `here` is what it is called.
 pub(super) fn replace(
     text: &str,
-    events: &Events,
+    events: Events,
     target: &Target,
     here: &str,
     wanted: Wanted<'_>,
 ) -> Result<Edited, YamlError> {
     events.editable(target, here)?;
-    let Place { scalar, key } = place(text, events, target)?;
+    let Place { scalar, key } = place(text, &events, target)?;
     let raw = &text[scalar.span.start..scalar.span.end];
     if raw.contains(['\n', '\r']) {
         return Err(YamlError::new(
@@ -264,15 +265,16 @@ pub(super) fn replace(
         (scalar.span.start, scalar.span.end, "")
     };
     let after = [&text[..at], lead, &written, &text[end..]].concat();
-    verify(&after, target, wanted, |changed| {
-        let (old, new) = (&events.list, &changed.list);
-        let others = |at: usize| at == target.node || old[at].what == new[at].what;
-        let same = old.len() == new.len()
-            && (0..old.len()).all(others)
-            && kept == properties(&new[target.node].what);
-        same.then_some(target.node)
-    })
-    .map_err(|error| error.at(text, scalar.span))?;
+    fits(&after)
+        .and_then(|()| events.moved(&after, target.node).map_err(unreadable))
+        .and_then(|changed| {
+            let same = changed.filter(|new| kept == properties(&new.list[target.node].what));
+            let changed = same.ok_or_else(more_would_change)?;
+            let inside = changed.list[target.node].start;
+            let located = locate_target(&after, &changed, target, inside)?;
+            agreed(&changed, target.node, &located, wanted)
+        })
+        .map_err(|error| error.at(text, scalar.span))?;
     let start = at + lead.len();
     Ok(Edited {
         before: scalar.value,
@@ -292,29 +294,24 @@ fn after_colon(text: &str, key: Option<Span>) -> Option<usize> {
     is_colon.then_some(key.end + gap + 1)
 }
 
-/// Reads an edited text with both parsers. `unchanged` looks at all but the new value and tells
-/// where that is.
-fn verify(
-    after: &str,
-    target: &Target,
-    wanted: Wanted<'_>,
-    unchanged: impl FnOnce(&Events) -> Option<usize>,
-) -> Result<(), YamlError> {
-    let events = reread(after)?;
-    let node = unchanged(&events).ok_or_else(more_would_change)?;
-    let located = locate_target(after, &events, target, events.list[node].start)?;
-    agreed(&events, node, &located, wanted)
-}
-
 /// Reads a text after an edit.
 pub(super) fn reread(after: &str) -> Result<Events, YamlError> {
+    fits(after)?;
+    read(after).map_err(unreadable)
+}
+
+fn fits(after: &str) -> Result<(), YamlError> {
     if after.len() > MAX_TEXT {
         return Err(YamlError::new(
             Problem::TooLarge,
             format!("text would be larger than {MAX_TEXT} bytes"),
         ));
     }
-    read(after).map_err(|error| more_would_change().help(error.message))
+    Ok(())
+}
+
+fn unreadable(error: YamlError) -> YamlError {
+    more_would_change().help(error.message)
 }
 
 /// Refuses unless both parsers read a scalar as it was wanted.

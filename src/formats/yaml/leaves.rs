@@ -56,7 +56,7 @@ pub fn set_leaf(text: &str, leaf: &Leaf, wanted: Wanted<'_>) -> Result<Edited, Y
     wanted.bounded()?;
     shifted(text, |text| {
         let events = read(text)?;
-        replace(text, &events, &leaf.target, &leaf.path, wanted)
+        replace(text, events, &leaf.target, &leaf.path, wanted)
     })
     .map(|(edited, shift)| edited.behind_bom(text, shift))
 }

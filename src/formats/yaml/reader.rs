@@ -79,15 +79,35 @@ impl What {
 
 /// Reads a text that is not larger than the limits and is YAML.
 pub(super) fn read(text: &str) -> Result<Events, YamlError> {
+    // Room for what a manifest of this size usually holds: growing would copy it a dozen times.
+    let mut list: Vec<Node> = Vec::with_capacity((text.len() / BYTES_PER_NODE).min(MAX_NODES));
+    let mut open: Vec<usize> = Vec::new();
+    scan(text, |node| {
+        let at = list.len();
+        match node.what {
+            What::Document { .. } | What::Sequence { .. } | What::Mapping { .. } => open.push(at),
+            What::End => {
+                if let Some(started) = open.pop() {
+                    list[started].next = at + 1;
+                }
+            }
+            _ => {}
+        }
+        list.push(node);
+        true
+    })?;
+    Ok(Events { list })
+}
+
+/// Passes the events of a text on, in its order, until one is refused; whether none was.
+fn scan(text: &str, mut take: impl FnMut(Node) -> bool) -> Result<bool, YamlError> {
     if text.len() > MAX_TEXT {
         return Err(YamlError::new(
             Problem::TooLarge,
             format!("text is larger than {MAX_TEXT} bytes"),
         ));
     }
-    // Room for what a manifest of this size usually holds: growing would copy it a dozen times.
-    let mut list: Vec<Node> = Vec::with_capacity((text.len() / BYTES_PER_NODE).min(MAX_NODES));
-    let mut open: Vec<usize> = Vec::new();
+    let (mut count, mut depth) = (0_usize, 0_usize);
     let mut parser = Parser::new_from_str(text);
     let mut cursor = Cursor::new(text);
     while let Some(event) = parser.next_event() {
@@ -124,36 +144,56 @@ pub(super) fn read(text: &str) -> Result<Events, YamlError> {
         };
         let start = cursor.byte_of(span.start.index());
         let end = cursor.byte_of(span.end.index());
-        let at = list.len();
         match what {
-            What::Document { .. } | What::Sequence { .. } | What::Mapping { .. } => open.push(at),
-            What::End => {
-                if let Some(started) = open.pop() {
-                    list[started].next = at + 1;
-                }
-            }
+            What::Document { .. } | What::Sequence { .. } | What::Mapping { .. } => depth += 1,
+            What::End => depth = depth.saturating_sub(1),
             _ => {}
         }
-        list.push(Node {
+        count += 1;
+        let taken = take(Node {
             what,
             start,
             end,
             line: span.start.line(),
-            next: at + 1,
+            next: count,
         });
-        let limit = if open.len() > MAX_DEPTH + 1 {
+        if !taken {
+            return Ok(false);
+        }
+        let limit = if depth > MAX_DEPTH + 1 {
             format!("collections are nested deeper than {MAX_DEPTH}")
-        } else if list.len() > MAX_NODES {
+        } else if count > MAX_NODES {
             format!("text has more than {MAX_NODES} nodes")
         } else {
             continue;
         };
         return Err(YamlError::new(Problem::TooLarge, limit).at(text, Span::new(start, start)));
     }
-    Ok(Events { list })
+    Ok(true)
 }
 
 impl Events {
+    /// The events of another text, if that differs in nothing but the event of one number, which stays
+    /// a scalar. What is the same is kept, as to make it anew would take as long as to read it.
+    pub(super) fn moved(mut self, after: &str, except: usize) -> Result<Option<Self>, YamlError> {
+        let mut at = 0;
+        let same = scan(after, |node| {
+            let Some(old) = self.list.get_mut(at) else {
+                return false;
+            };
+            let replaced = at == except && node.what.scalar().is_some();
+            at += 1;
+            if replaced {
+                old.what = node.what;
+            } else if old.what != node.what {
+                return false;
+            }
+            (old.start, old.end, old.line) = (node.start, node.end, node.line);
+            true
+        })?;
+        Ok((same && at == self.list.len()).then_some(self))
+    }
+
     /// The roots of the documents; a document always holds one node.
     pub(super) fn documents(&self) -> Vec<usize> {
         let mut roots = Vec::new();

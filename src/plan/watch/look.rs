@@ -24,6 +24,8 @@ const AT_ONCE: usize = 8;
 const STEPS: usize = 256;
 /// The last pulls that a registry allows are left to those who deploy.
 const LEFT: u64 = 5;
+/// How long they are left alone at a time: a window slides, and pulls come back within it.
+const REST: Duration = Duration::from_secs(3600);
 
 /// An image and where it is.
 #[derive(Clone, Debug)]
@@ -259,7 +261,7 @@ async fn fresh(
                 "{} (it allows {} more pulls, which are left to those who deploy)",
                 place.repository, allowance.remaining
             ),
-            after: allowance.window,
+            after: allowance.window.map(|window| window.min(REST)),
         });
     }
     facts(&place.target, &place.repository, digest, registry).await

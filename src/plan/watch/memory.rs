@@ -63,8 +63,17 @@ pub struct WentBack {
     pub run: RunId,
     /// When.
     pub at: Timestamp,
-    /// The first run of the chain it went back to.
-    pub to: RunId,
+    /// What it meant by that.
+    pub way: Way,
+}
+
+/// The two ways back. Each names the first run of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To what this run had deployed: all that was started since is held.
+    To(RunId),
+    /// Away from what this run had written: that alone is held.
+    From(RunId),
 }
 
 impl Memory {
@@ -120,51 +129,95 @@ impl Memory {
         self.sets.drain(..surplus);
     }
 
-    /// Takes rollbacks into account: what was started after the run that they went back to, and
-    /// before they did, is held. True if any of them is about this watch.
+    /// Takes rollbacks into account: what they went back from is held. True if any of them is about
+    /// this watch.
     pub fn learn(&mut self, mut rollbacks: Vec<WentBack>) -> bool {
         rollbacks.sort_by(|a, b| a.at.cmp(&b.at).then_with(|| a.run.cmp(&b.run)));
+        // Two of one moment are two all the same.
+        let until = self.until;
         let mut changed = false;
         for back in rollbacks {
-            if back.at <= self.until {
+            if back.at <= until {
                 continue;
             }
             self.until = back.at;
-            let Some(at) = self.sets.iter().position(|started| started.run == back.to) else {
-                continue;
+            changed |= match &back.way {
+                Way::To(run) => self.go_to(run, &back),
+                Way::From(run) => self.go_from(run, &back),
             };
-            let target = self.sets[at].set.clone();
-            let later: Vec<Started> = self.sets[at + 1..]
-                .iter()
-                .filter(|started| started.at <= back.at)
-                .cloned()
-                .collect();
-            for started in later {
-                for (image, chosen) in started.set {
-                    let kept = target
-                        .get(&image)
-                        .is_some_and(|to| to.digest == chosen.digest && to.tag == chosen.tag);
-                    let held = Held {
-                        image,
-                        tag: chosen.tag,
-                        digest: chosen.digest,
-                        by: back.run.clone(),
-                    };
-                    let known = self.held.iter().any(|one| {
-                        (&one.image, &one.tag, &one.digest)
-                            == (&held.image, &held.tag, &held.digest)
-                    });
-                    if !kept && !known {
-                        self.held.push(held);
-                    }
-                }
-            }
-            self.current.extend(target);
-            changed = true;
         }
         let surplus = self.held.len().saturating_sub(HELD);
         self.held.drain(..surplus);
         changed
+    }
+
+    fn position(&self, run: &RunId) -> Option<usize> {
+        self.sets.iter().position(|started| started.run == *run)
+    }
+
+    fn go_to(&mut self, run: &RunId, back: &WentBack) -> bool {
+        let Some(at) = self.position(run) else {
+            return false;
+        };
+        let target = self.sets[at].set.clone();
+        let later: Vec<Started> = self.sets[at + 1..]
+            .iter()
+            .filter(|started| started.at <= back.at)
+            .cloned()
+            .collect();
+        for started in later {
+            self.hold(started.set, &target, &back.run);
+        }
+        self.current.extend(target);
+        true
+    }
+
+    fn go_from(&mut self, run: &RunId, back: &WentBack) -> bool {
+        let Some(at) = self.position(run) else {
+            return false;
+        };
+        let taken = self.sets[at].set.clone();
+        // What is there now: the newest set before it of which nothing was taken back.
+        let before = self.sets[..at].iter().rev().find(|started| {
+            let mut chosen = started.set.iter();
+            !chosen.any(|(image, chosen)| self.holds(image, chosen))
+        });
+        let before = before.map(|started| started.set.clone());
+        let before = before.unwrap_or_default();
+        for (image, chosen) in &taken {
+            if self.current.get(image) != Some(chosen) {
+                continue;
+            }
+            match before.get(image) {
+                Some(earlier) => self.current.insert(image.clone(), earlier.clone()),
+                None => self.current.remove(image),
+            };
+        }
+        self.hold(taken, &before, &back.run);
+        true
+    }
+
+    fn holds(&self, image: &str, chosen: &Chosen) -> bool {
+        self.held.iter().any(|held| {
+            held.image == image && held.tag == chosen.tag && held.digest == chosen.digest
+        })
+    }
+
+    /// Holds what is in a set and not in the one that was gone back to.
+    fn hold(&mut self, set: BTreeMap<String, Chosen>, kept: &BTreeMap<String, Chosen>, by: &RunId) {
+        for (image, chosen) in set {
+            let stays = kept
+                .get(&image)
+                .is_some_and(|to| to.digest == chosen.digest && to.tag == chosen.tag);
+            if !stays && !self.holds(&image, &chosen) {
+                self.held.push(Held {
+                    image,
+                    tag: chosen.tag,
+                    digest: chosen.digest,
+                    by: by.clone(),
+                });
+            }
+        }
     }
 
     /// What a choice has to know of it.

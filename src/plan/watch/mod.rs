@@ -15,5 +15,5 @@ pub use choose::{
 };
 pub use facts::Cache;
 pub use look::{LookError, Place, Sight, look, places, read};
-pub use memory::{Held, Memory, Started, WATCHED, WentBack};
+pub use memory::{Held, Memory, Started, WATCHED, Way, WentBack};
 pub use policy::{Policy, Rank};

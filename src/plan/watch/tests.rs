@@ -465,7 +465,7 @@ fn memory_holds_what_was_taken_back() {
     let back = |at, to| WentBack {
         run: run(3),
         at: Timestamp(at),
-        to: run(to),
+        way: Way::To(run(to)),
     };
     assert!(
         !memory.clone().learn(vec![back(30, 7)]),
@@ -485,6 +485,50 @@ fn memory_holds_what_was_taken_back() {
     assert_eq!(memory.held.len(), 1);
     let kept = serde_json::to_string(&memory).unwrap();
     assert_eq!(serde_json::from_str::<Memory>(&kept).unwrap(), memory);
+}
+
+#[test]
+fn what_was_written_is_taken_back_alone() {
+    let set = |app: &str, web: &str| {
+        BTreeMap::from([
+            ("app".to_owned(), chosen(app, app)),
+            ("web".to_owned(), chosen(web, web)),
+        ])
+    };
+    let mut memory = Memory::default();
+    memory.start(run(1), Timestamp(10), set("1", "1"));
+    memory.start(run(2), Timestamp(20), set("2", "1"));
+    memory.start(run(3), Timestamp(30), set("3", "1"));
+    let back = |at, by, from| WentBack {
+        run: run(by),
+        at: Timestamp(at),
+        way: Way::From(run(from)),
+    };
+    let held = |memory: &Memory| -> Vec<String> {
+        let held = memory.held.iter();
+        held.map(|it| format!("{}:{}", it.image, it.tag)).collect()
+    };
+    // Something in the middle: what came after it stays.
+    let mut middle = memory.clone();
+    assert!(middle.learn(vec![back(40, 4, 2)]));
+    assert_eq!(middle.current, set("3", "1"));
+    assert_eq!(held(&middle), ["app:2"]);
+    // One after the other, also in one look and of one moment.
+    assert!(memory.learn(vec![back(40, 4, 3), back(40, 5, 2)]));
+    assert_eq!(memory.current, set("1", "1"));
+    assert_eq!(held(&memory), ["app:3", "app:2"]);
+    memory.start(run(6), Timestamp(50), set("4", "2"));
+    assert!(memory.learn(vec![back(60, 7, 6)]));
+    assert_eq!(
+        memory.current,
+        set("1", "1"),
+        "not what was taken back before"
+    );
+    assert_eq!(held(&memory), ["app:3", "app:2", "app:4", "web:2"]);
+    // The first of all: nothing is known to be there.
+    assert!(memory.learn(vec![back(70, 8, 1)]));
+    assert!(memory.current.is_empty(), "{:?}", memory.current);
+    assert!(!memory.learn(vec![back(80, 9, 77)]), "of another watch");
 }
 
 #[test]

@@ -31,22 +31,27 @@ pub(super) async fn run(
     if cx.attempt > 1 || cx.resumed {
         engine.remove(&cx.resource("")).await?;
     }
-    let network = match (&container.network, stage.services.is_empty()) {
-        (_, false) => {
+    // By its id: the engine may let in a second one of the same name, which a killed process asked
+    // for and which is made only now.
+    let own = match stage.services.is_empty() {
+        true => None,
+        false => {
             let name = cx.resource("net");
-            engine.create_network(&name, &cx.labels()).await?;
-            Some(Network::Named {
-                name,
-                aliases: Vec::new(),
-            })
+            Some(engine.create_network(&name, &cx.labels()).await?)
         }
-        (Some(mode), true) if mode == "none" => Some(Network::None),
-        (Some(mode), true) if mode == "host" => Some(Network::Host),
+    };
+    let network = match (&container.network, &own) {
+        (_, Some(id)) => Some(Network::Named {
+            name: id.clone(),
+            aliases: Vec::new(),
+        }),
+        (Some(mode), None) if mode == "none" => Some(Network::None),
+        (Some(mode), None) if mode == "host" => Some(Network::Host),
         _ => None,
     };
     let result = async {
         for service in &stage.services {
-            start(service, stage, cx).await?;
+            start(service, own.as_deref().unwrap_or_default(), stage, cx).await?;
         }
         let mut mounts = vec![Mount {
             source: workdir.display().to_string(),
@@ -107,15 +112,14 @@ pub(super) async fn run(
         Ok(code?)
     };
     let result: Result<i64, Failure> = result.await;
-    clean(stage, cx).await;
+    if let Some(network) = own {
+        clean(stage, &network, cx).await;
+    }
     result
 }
 
 /// Removes services and network, whatever became of them; a reaper finds what this misses.
-async fn clean(stage: &Run, cx: &StageContext<'_>) {
-    if stage.services.is_empty() {
-        return;
-    }
+async fn clean(stage: &Run, network: &str, cx: &StageContext<'_>) {
     for service in &stage.services {
         if let Err(error) = cx.world.engine.remove(&cx.resource(&service.name)).await {
             cx.say(format!(
@@ -124,7 +128,7 @@ async fn clean(stage: &Run, cx: &StageContext<'_>) {
             ));
         }
     }
-    if let Err(error) = cx.world.engine.remove_network(&cx.resource("net")).await {
+    if let Err(error) = cx.world.engine.remove_network(network).await {
         cx.say(format!("the network is left for later: {error}"));
     }
 }
@@ -167,7 +171,12 @@ async fn login(
     Ok(None)
 }
 
-async fn start(service: &Service, stage: &Run, cx: &StageContext<'_>) -> Result<(), Failure> {
+async fn start(
+    service: &Service,
+    network: &str,
+    stage: &Run,
+    cx: &StageContext<'_>,
+) -> Result<(), Failure> {
     let engine = &cx.world.engine;
     let mut command = Vec::new();
     for template in &service.command {
@@ -182,7 +191,7 @@ async fn start(service: &Service, stage: &Run, cx: &StageContext<'_>) -> Result<
         env: stage.env(cx, &service.env).await?,
         labels: cx.labels(),
         network: Some(Network::Named {
-            name: cx.resource("net"),
+            name: network.to_owned(),
             aliases: vec![service.name.clone()],
         }),
         ..ContainerSpec::default()

@@ -1,7 +1,7 @@
 //! The program itself, through the `kube` client, over HTTP.
 
 use crate::support::fake_kubernetes::Beat::{Completes, New};
-use crate::support::fake_kubernetes::FakeKubernetes;
+use crate::support::fake_kubernetes::{FakeKubernetes, Trouble};
 use crate::support::program::{Ended, Program};
 
 const TOKEN: &str = "tok-1234567890";
@@ -169,4 +169,32 @@ fn what_leads_to_no_cluster_says_why() {
         assert!(ended.out.contains(why), "{declaration}: {ended:#?}");
         assert!(rig.fake.changes().is_empty());
     }
+}
+
+#[test]
+fn a_cluster_that_limits_our_rate_is_waited_for_and_not_too_long() {
+    let file = "kubernetes cluster { kubeconfig \"deploy/kubeconfig.yaml\" }";
+    let user = format!("{{token: {TOKEN}}}");
+    let rig = Rig::new(file, &user);
+    // A change that was not made is made again, and once.
+    rig.fake.trouble("apply configmaps", Trouble::Throttled(2));
+    let began = std::time::Instant::now();
+    let ended = rig.run(&[]);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(began.elapsed() >= std::time::Duration::from_secs(2));
+    assert_eq!(rig.fake.changes(), ["apply configmaps/shop"]);
+
+    let rig = Rig::new(file, &user);
+    rig.fake
+        .trouble("apply configmaps", Trouble::Throttled(3600));
+    let ended = rig.run(&[]);
+    assert_ne!(ended.code, Some(0), "{ended:#?}");
+    assert!(
+        ended
+            .out
+            .contains("limits our rate at apply configmap shop in namespace main"),
+        "{ended:#?}"
+    );
+    assert!(ended.out.contains("asks to wait 3600 s"), "{ended:#?}");
+    assert!(rig.fake.changes().is_empty());
 }

@@ -18,3 +18,4 @@ pub mod registry;
 pub mod repo;
 pub mod second_engine;
 pub mod strict;
+pub mod tls;

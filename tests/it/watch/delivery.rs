@@ -1,97 +1,9 @@
 //! From what is pushed to a registry to what stands in a manifest repository, with the program itself,
 //! Debian's registry and a real bare repository.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use pipewright::base::Digest;
-use serde_json::json;
-
-use crate::support::delivery::{Answer, Delivery, PASSWORD, USER};
-
-const UPDATE: &str = r#"
-pipeline update {
-    on { watch app web semver="*" every="1s" { same-tag } }
-    bump main repo=manifests {
-        file "main/values.yaml" { set ".front.imageTag" "${image.app.tag}" }
-        commit "Release ${image.web.pinned}"
-    }
-}
-"#;
-
-/// A pipeline that watches, with nothing pushed yet.
-fn watching(test: &str) -> Delivery {
-    let delivery = Delivery::start(test);
-    delivery.pipeline(UPDATE);
-    delivery
-}
-
-/// Puts an image of its own into the registry: a configuration that nobody else has, no layers.
-fn push(delivery: &Delivery, repository: &str, tag: &str) {
-    let layout = delivery.dir().join(format!("layout-{repository}-{tag}"));
-    let blobs = layout.join("blobs/sha256");
-    std::fs::create_dir_all(&blobs).expect("mkdir");
-    let keep = |bytes: String, media_type: &str| {
-        let digest = Digest::of(bytes.as_bytes());
-        std::fs::write(blobs.join(digest.hex()), &bytes).expect("write");
-        json!({ "mediaType": media_type, "digest": digest.as_str(), "size": bytes.len() })
-    };
-    let config = json!({
-        "created": "2026-01-31T08:00:00Z",
-        "architecture": "amd64",
-        "os": "linux",
-        "config": { "Labels": { "what": format!("{repository} {tag}") } },
-        "rootfs": { "type": "layers", "diff_ids": [] },
-    });
-    let config = keep(
-        config.to_string(),
-        "application/vnd.oci.image.config.v1+json",
-    );
-    let kind = "application/vnd.oci.image.manifest.v1+json";
-    let manifest = json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": [] });
-    let mut manifest = keep(manifest.to_string(), kind);
-    manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": "x" });
-    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
-    std::fs::write(layout.join("index.json"), index.to_string()).expect("write");
-    std::fs::write(
-        layout.join("oci-layout"),
-        r#"{"imageLayoutVersion":"1.0.0"}"#,
-    )
-    .expect("write");
-    let output = Command::new("skopeo")
-        .args(["copy", "--dest-tls-verify=false", "--dest-creds"])
-        .arg(format!("{USER}:{PASSWORD}"))
-        .arg(format!("oci:{}:x", layout.display()))
-        .arg(format!(
-            "docker://{}/{repository}:{tag}",
-            delivery.registry.host()
-        ))
-        .output()
-        .expect("these tests need the program `skopeo`");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "skopeo: {error}");
-}
-
-fn once(delivery: &Delivery) -> Answer {
-    delivery.pipewright(&["watch", "update", "--once"])
-}
-
-fn tag_of(delivery: &Delivery) -> String {
-    let values = delivery.manifest("main/values.yaml");
-    let line = values.lines().find(|line| line.contains("imageTag"));
-    line.and_then(|line| line.split('"').nth(1))
-        .unwrap_or_default()
-        .to_owned()
-}
-
-fn runs(delivery: &Delivery) -> usize {
-    let listed = delivery
-        .pipewright(&["runs", "--format", "json"])
-        .expect(0)
-        .out;
-    let rows: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
-    rows.as_array().expect("a list").len()
-}
+use super::{once, push, runs, tag_of, watching};
 
 #[test]
 fn each_set_is_delivered_once() {

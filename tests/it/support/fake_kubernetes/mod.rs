@@ -205,7 +205,7 @@ impl FakeKubernetes {
             .to_owned()
     }
 
-    /// Serves it over HTTP to whoever has the token.
+    /// Serves it over HTTP to whoever has the token. Of all trouble it has only refusals.
     pub fn serve(&self) -> Faulty {
         let fake = self.clone();
         Faulty::alone(move |request: &Request| {
@@ -215,12 +215,14 @@ impl FakeKubernetes {
                 Some(token) if given != Some(format!("Bearer {token}")) => {
                     Said::no(401, "Unauthorized", "Unauthorized")
                 }
-                _ => fake.said(
-                    &request.method,
-                    &request.path,
-                    |name| request.header(name).map(str::to_owned),
-                    &request.body,
-                ),
+                _ => {
+                    let header = |name: &str| request.header(name).map(str::to_owned);
+                    let ask = spelled(&request.method, &request.path, &header, &request.body).ok();
+                    let trouble = fake.next_trouble(ask.as_ref());
+                    refusal(trouble, ask.as_ref()).unwrap_or_else(|| {
+                        fake.said(&request.method, &request.path, header, &request.body)
+                    })
+                }
             };
             let headers = said.after.map(|after| ("retry-after", after.to_string()));
             Reply::Answer(said.status, headers.into_iter().collect(), text(&said.body))
@@ -263,6 +265,34 @@ pub fn key(api: &str, plural: &str, namespace: &str, name: &str) -> Key {
     (own(api), own(plural), own(namespace), own(name))
 }
 
+/// The refusal a trouble consists of.
+fn refusal(trouble: Option<Trouble>, ask: Option<&Ask>) -> Option<Said> {
+    match trouble {
+        Some(Trouble::Throttled(after)) => Some(Said {
+            after: Some(after),
+            ..Said::no(429, "TooManyRequests", "slow down")
+        }),
+        Some(Trouble::Unavailable) => Some(Said::no(503, "ServiceUnavailable", "etcd is away")),
+        Some(Trouble::Denied) => {
+            let mut said = Said::no(
+                403,
+                "Forbidden",
+                "User \"bot\" cannot do this in the namespace \"main\"",
+            );
+            let plural = ask.map(|ask| ask.plural.clone()).unwrap_or_default();
+            said.body["details"] = json!({"group": "apps", "kind": plural});
+            Some(said)
+        }
+        Some(Trouble::Unknown) => Some(Said::no(401, "Unauthorized", "Unauthorized")),
+        Some(Trouble::Gone) => Some(Said::no(
+            410,
+            "Expired",
+            "The provided continue parameter is too old",
+        )),
+        _ => None,
+    }
+}
+
 /// Logs are text, everything else is JSON.
 fn text(body: &Value) -> String {
     match body {
@@ -294,31 +324,7 @@ impl Transport for FakeKubernetes {
             action: action.to_owned(),
             message: message.to_owned(),
         };
-        let refused = match trouble {
-            Some(Trouble::Throttled(after)) => Some(Said {
-                after: Some(after),
-                ..Said::no(429, "TooManyRequests", "slow down")
-            }),
-            Some(Trouble::Unavailable) => Some(Said::no(503, "ServiceUnavailable", "etcd is away")),
-            Some(Trouble::Denied) => {
-                let mut said = Said::no(
-                    403,
-                    "Forbidden",
-                    "User \"bot\" cannot do this in the namespace \"main\"",
-                );
-                let plural = ask
-                    .as_ref()
-                    .map(|ask| ask.plural.clone())
-                    .unwrap_or_default();
-                said.body["details"] = json!({"group": "apps", "kind": plural});
-                Some(said)
-            }
-            Some(Trouble::Unknown) => Some(Said::no(401, "Unauthorized", "Unauthorized")),
-            Some(Trouble::Gone) => Some(Said::no(
-                410,
-                "Expired",
-                "The provided continue parameter is too old",
-            )),
+        match trouble {
             Some(Trouble::Garbage) => {
                 return Ok(Answer {
                     status: 502,
@@ -330,8 +336,9 @@ impl Transport for FakeKubernetes {
                 self.died.notify_one();
                 return std::future::pending().await;
             }
-            _ => None,
-        };
+            _ => {}
+        }
+        let refused = refusal(trouble, ask.as_ref().ok());
         let said = match refused {
             Some(said) => {
                 if let Ok(ask) = &ask {
