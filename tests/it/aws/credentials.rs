@@ -11,7 +11,7 @@ use crate::support::faulty::{Faulty, Reply, Request};
 use crate::support::moto::{ACCOUNT, Moto, REGION, SIGNATURE, account, clouds};
 
 /// The parameters of a call of the token service, decoded.
-fn form(request: &Request) -> Vec<(String, String)> {
+pub(super) fn form(request: &Request) -> Vec<(String, String)> {
     let url = format!("http://x/?{}", String::from_utf8_lossy(&request.body));
     let url: reqwest::Url = url.parse().expect("a form");
     let pairs = url.query_pairs();
@@ -20,7 +20,7 @@ fn form(request: &Request) -> Vec<(String, String)> {
         .collect()
 }
 
-fn field(request: &Request, name: &str) -> Option<String> {
+pub(super) fn field(request: &Request, name: &str) -> Option<String> {
     form(request)
         .into_iter()
         .find(|(key, _)| key == name)

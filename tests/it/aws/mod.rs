@@ -8,6 +8,7 @@ mod chaos;
 mod credentials;
 mod delivery;
 mod ecr;
+mod issuer;
 mod kept;
 mod lazy;
 mod objects;
