@@ -281,7 +281,10 @@ impl Parser {
                 return self.deeper(span, |parser| {
                     let mut inner = parser.any()?;
                     let close = parser.expect(")")?;
-                    inner.span = span.to(close);
+                    // A name stands where it is written, as suggestions and its uses go by that.
+                    if !matches!(inner.kind, Kind::Name(_)) {
+                        inner.span = span.to(close);
+                    }
                     Ok(inner)
                 });
             }

@@ -492,7 +492,7 @@ fn depth_and_length_are_bounded() {
 #[test]
 fn references_have_their_places() {
     let (source, offset) =
-        source("has(git.tag) && git.tag == git.branch || !has(x.y) || x.y.size() > 1");
+        source("has(git.tag) && git.tag == ( git.branch ) || !has(x.y) || x.y.size() > 1");
     let text = source.slice(Span::new(offset, source.text().len() - 1));
     let expr = parse(&source, offset, text).unwrap();
     let names = |found: Vec<(Vec<String>, Span)>| -> Vec<String> {
