@@ -31,12 +31,13 @@ pub(super) async fn run(
     if cx.attempt > 1 || cx.resumed {
         engine.remove(&cx.resource("")).await?;
     }
-    // By its id: the engine may let in a second one of the same name, which a killed process asked
-    // for and which is made only now.
+    // A name of its own: a killed process may have asked for one that is made only now, and the engine
+    // lets in a second one of the same name, after which it can start nothing in either.
     let own = match stage.services.is_empty() {
         true => None,
         false => {
-            let name = cx.resource("net");
+            let random = cx.world.readers.clock.random();
+            let name = cx.resource(&format!("net-{random:016x}"));
             Some(engine.create_network(&name, &cx.labels()).await?)
         }
     };
