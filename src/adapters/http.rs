@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Request, Response, Url};
 
-use crate::base::{Timestamp, human_bytes, human_duration};
+use crate::base::{Timestamp, causes, human_bytes, human_duration};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long the other side may stay silent.
@@ -204,7 +204,7 @@ fn build(direct: bool) -> Result<Client, String> {
     builder.build().map_err(|error| {
         format!(
             "cannot set up HTTP: {} (install the CA certificates of your system, or point SSL_CERT_FILE at a bundle)",
-            causes(&error)
+            said(&error)
         )
     })
 }
@@ -220,12 +220,12 @@ fn explain(error: reqwest::Error) -> HttpError {
         return HttpError::Unusable(message);
     }
     if error.is_builder() {
-        return HttpError::Unusable(causes(&error));
+        return HttpError::Unusable(said(&error));
     }
     if error.is_timeout() {
-        return HttpError::Lost(format!("no answer in time: {}", causes(&error)));
+        return HttpError::Lost(format!("no answer in time: {}", said(&error)));
     }
-    HttpError::Lost(causes(&error))
+    HttpError::Lost(said(&error))
 }
 
 /// What TLS has against the server, if that is what went wrong and will go wrong again.
@@ -260,19 +260,9 @@ fn tls_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rus
     }
 }
 
-/// The innermost causes of an error, outermost first, without repetition.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let next = cause.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        source = cause.source();
-    }
-    one_line(&text, 300)
+/// An error and those behind it, on a line.
+fn said(error: &reqwest::Error) -> String {
+    one_line(&causes(error), 300)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Imports nothing of this crate, performs no effect and knows nothing about pipelines.
 
+mod causes;
 mod commit;
 mod diagnostic;
 pub mod harmless;
@@ -11,6 +12,7 @@ mod secret;
 mod source;
 mod time;
 
+pub use causes::causes;
 pub use commit::Commit;
 pub use diagnostic::{Applicability, Diagnostic, Edit, Fix, Label, Severity};
 pub use ids::{Digest, DigestError, RunId, RunIdError, StageId};

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::{Leftovers, Missing, Values};
-use crate::base::{RunId, StageId};
+use crate::base::{RunId, StageId, causes};
 use crate::event::{EffectState, Outcome};
 use crate::ports::cloud::CloudError;
 use crate::ports::cluster::ClusterError;
@@ -132,39 +132,25 @@ impl Failure {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        source = error.source();
-    }
-    text
-}
-
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         match &error {
             EngineError::BuildFailed { .. }
             | EngineError::BadAddress { .. }
             | EngineError::Refused { .. }
-            | EngineError::NotFound { .. } => Self::failed(chain(&error)),
+            | EngineError::NotFound { .. } => Self::failed(causes(&error)),
             EngineError::Cancelled => Self::cancelled("cancelled"),
             EngineError::Unreachable { name: None, .. } => Self::errored(format!(
                 "{}; start a container engine, or point DOCKER_HOST at one",
-                chain(&error)
+                causes(&error)
             )),
             EngineError::Unreachable {
                 name: Some(name), ..
             } => Self::errored(format!(
                 "{}; start it, or correct the address of engine `{name}`",
-                chain(&error)
+                causes(&error)
             )),
-            EngineError::Broken { .. } => Self::errored(chain(&error)),
+            EngineError::Broken { .. } => Self::errored(causes(&error)),
         }
     }
 }
@@ -174,14 +160,14 @@ impl From<RegistryError> for Failure {
         match &error {
             RegistryError::Denied { .. } => Self::failed(format!(
                 "{}; check the registry's `login`, or `docker login`",
-                chain(&error)
+                causes(&error)
             )),
             RegistryError::Immutable { .. } => Self::failed(format!(
                 "{}; give the image a tag of its own, or except the tag from immutability",
-                chain(&error)
+                causes(&error)
             )),
-            RegistryError::Refused { .. } => Self::failed(chain(&error)),
-            _ => Self::errored(chain(&error)),
+            RegistryError::Refused { .. } => Self::failed(causes(&error)),
+            _ => Self::errored(causes(&error)),
         }
     }
 }
@@ -190,9 +176,9 @@ impl From<CloudError> for Failure {
     fn from(error: CloudError) -> Self {
         match &error {
             CloudError::Throttled { .. } | CloudError::Broken { .. } => {
-                Self::errored(chain(&error))
+                Self::errored(causes(&error))
             }
-            _ => Self::failed(chain(&error)),
+            _ => Self::failed(causes(&error)),
         }
     }
 }
@@ -201,9 +187,9 @@ impl From<ClusterError> for Failure {
     fn from(error: ClusterError) -> Self {
         match &error {
             ClusterError::Throttled { .. } | ClusterError::Broken { .. } => {
-                Self::errored(chain(&error))
+                Self::errored(causes(&error))
             }
-            _ => Self::failed(chain(&error)),
+            _ => Self::failed(causes(&error)),
         }
     }
 }
@@ -211,12 +197,12 @@ impl From<ClusterError> for Failure {
 impl From<VcsError> for Failure {
     fn from(error: VcsError) -> Self {
         match &error {
-            VcsError::Broken { .. } => Self::errored(chain(&error)),
+            VcsError::Broken { .. } => Self::errored(causes(&error)),
             VcsError::Denied { .. } => Self::failed(format!(
                 "{}; check the repository's `token` or `ssh-key`",
-                chain(&error)
+                causes(&error)
             )),
-            _ => Self::failed(chain(&error)),
+            _ => Self::failed(causes(&error)),
         }
     }
 }
@@ -225,17 +211,17 @@ impl From<ForgeError> for Failure {
     fn from(error: ForgeError) -> Self {
         match &error {
             ForgeError::Broken { .. } | ForgeError::Throttled { .. } => {
-                Self::errored(chain(&error))
+                Self::errored(causes(&error))
             }
             ForgeError::Denied { .. } => Self::failed(format!(
                 "{}; check the forge's `token` or `app` and what it is allowed to do",
-                chain(&error)
+                causes(&error)
             )),
             ForgeError::NotFound { .. } => Self::failed(format!(
                 "{}; check the repository's address, and that the forge's `token` or `app` has access to it",
-                chain(&error)
+                causes(&error)
             )),
-            _ => Self::failed(chain(&error)),
+            _ => Self::failed(causes(&error)),
         }
     }
 }
@@ -244,8 +230,8 @@ impl From<ProcessError> for Failure {
     fn from(error: ProcessError) -> Self {
         match &error {
             ProcessError::Cancelled => Self::cancelled("cancelled"),
-            ProcessError::Start { .. } => Self::failed(chain(&error)),
-            ProcessError::Lost { .. } => Self::errored(chain(&error)),
+            ProcessError::Start { .. } => Self::failed(causes(&error)),
+            ProcessError::Lost { .. } => Self::errored(causes(&error)),
         }
     }
 }
@@ -253,8 +239,8 @@ impl From<ProcessError> for Failure {
 impl From<WorkspaceError> for Failure {
     fn from(error: WorkspaceError) -> Self {
         match &error {
-            WorkspaceError::Broken { .. } => Self::errored(chain(&error)),
-            _ => Self::failed(chain(&error)),
+            WorkspaceError::Broken { .. } => Self::errored(causes(&error)),
+            _ => Self::failed(causes(&error)),
         }
     }
 }
@@ -262,8 +248,8 @@ impl From<WorkspaceError> for Failure {
 impl From<NotifyError> for Failure {
     fn from(error: NotifyError) -> Self {
         match &error {
-            NotifyError::Refused(_) => Self::failed(chain(&error)),
-            NotifyError::Broken { .. } => Self::errored(chain(&error)),
+            NotifyError::Refused(_) => Self::failed(causes(&error)),
+            NotifyError::Broken { .. } => Self::errored(causes(&error)),
         }
     }
 }
@@ -272,7 +258,7 @@ impl From<ScanError> for Failure {
     fn from(error: ScanError) -> Self {
         match &error {
             ScanError::Cancelled => Self::cancelled("cancelled"),
-            _ => Self::errored(chain(&error)),
+            _ => Self::errored(causes(&error)),
         }
     }
 }

@@ -18,12 +18,12 @@ use tonic::{Code, Status};
 use super::Docker;
 use super::archive::Archive;
 use super::context::Dockerfile;
-use super::error::{broken, chain, check_reference, may_pass};
+use super::error::{broken, check_reference, may_pass};
 use super::gateway::{self, BuildResult, Gateway, MAX_MESSAGE, SolveRequest};
 use super::llb;
 use super::progress::{Vertices, plain};
 use super::session::{Served, Session};
-use crate::base::Timestamp;
+use crate::base::{Timestamp, causes};
 use crate::ports::Output;
 use crate::ports::engine::{BuildRequest, EngineError};
 
@@ -91,7 +91,7 @@ impl Docker {
         let stream = self.client.upgrade(WHAT, "/grpc", &[]).await?;
         let channel = gateway::channel(stream)
             .await
-            .map_err(|error| broken(WHAT, chain(&error)))?;
+            .map_err(|error| broken(WHAT, causes(&error)))?;
 
         let build = random_id();
         let mut control = ControlClient::new(channel.clone())
@@ -323,7 +323,7 @@ fn stamp_config(bytes: &[u8], epoch: Timestamp) -> serde_json::Result<Vec<u8>> {
 fn failure(status: &Status, vertices: &Vertices<'_>) -> Failed {
     // Only a status made on this side of the wire has a cause.
     if let Some(cause) = std::error::Error::source(status) {
-        return broken(WHAT, chain(cause)).into();
+        return broken(WHAT, causes(cause)).into();
     }
     let message = plain(status.message());
     let transport = matches!(

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use bollard::errors::Error;
 
 use super::address::Address;
+use crate::base::causes;
 use crate::ports::engine::EngineError;
 
 /// Longest message taken over from the engine.
@@ -53,25 +54,10 @@ pub(super) fn of_api(address: &Address, what: &str, error: Error) -> EngineError
             source: root(err),
         },
         Error::RequestTimeoutError => broken(what, "no answer within ten minutes"),
-        Error::HyperLegacyError { err } => broken(what, chain(&err)),
-        Error::HyperResponseError { err } => broken(what, chain(&err)),
+        Error::HyperLegacyError { err } => broken(what, causes(&err)),
+        Error::HyperResponseError { err } => broken(what, causes(&err)),
         other => broken(what, other),
     }
-}
-
-/// An error with all its causes on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let part = error.to_string();
-        if !text.contains(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// The innermost cause, which is the one that says something.

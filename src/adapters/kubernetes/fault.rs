@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::transport::Answer;
+use crate::base::causes;
 use crate::base::harmless::one_line;
 use crate::ports::cluster::{Cluster, ClusterError, Owned};
 
@@ -180,16 +181,7 @@ pub(super) fn shortened(text: &str) -> String {
 
 /// What an error and those behind it say, and what to do about the common ones.
 pub(super) fn why(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        source = error.source();
-    }
+    let text = causes(error);
     let lower = text.to_lowercase();
     let hint = HINTS.iter().find(|(word, _)| lower.contains(word));
     let hint = hint.map_or("", |(_, hint)| hint);
