@@ -12,6 +12,7 @@ use tokio::process::Command;
 use super::docker_config::Credentials;
 use super::failure::clean;
 use crate::base::{Secret, human_bytes, human_duration};
+use crate::ports::secrets::ISSUER_KEY;
 
 /// How long a helper may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,21 +42,27 @@ pub(super) async fn get(
     }
 }
 
-async fn run(program: &str, dir: Option<&Path>, key: &str) -> Result<Option<Credentials>, String> {
-    let path = dir.map_or_else(|| program.into(), |dir| dir.join(program));
-    let mut child = Command::new(path)
+/// The call of a helper. It has the environment it needs for whatever it asks, but for our own key.
+fn command(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    command
         .arg("get")
+        .env_remove(ISSUER_KEY)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| match error.kind() {
-            ErrorKind::NotFound => {
-                "it is named in the docker configuration but not installed".to_owned()
-            }
-            _ => format!("cannot be started: {error}"),
-        })?;
+        .kill_on_drop(true);
+    command
+}
+
+async fn run(program: &str, dir: Option<&Path>, key: &str) -> Result<Option<Credentials>, String> {
+    let path = dir.map_or_else(|| program.into(), |dir| dir.join(program));
+    let mut child = command(&path).spawn().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            "it is named in the docker configuration but not installed".to_owned()
+        }
+        _ => format!("cannot be started: {error}"),
+    })?;
     if let Some(mut stdin) = child.stdin.take() {
         // A helper that does not want to know may close its end.
         let _ = stdin.write_all(format!("{key}\n").as_bytes()).await;
@@ -128,6 +135,13 @@ mod tests {
             }
         }
         panic!("the script stays busy");
+    }
+
+    #[test]
+    fn the_key_of_the_issuer_is_not_passed_on() {
+        let command = command(Path::new("docker-credential-test"));
+        let set: Vec<_> = command.as_std().get_envs().collect();
+        assert_eq!(set, [(std::ffi::OsStr::new(ISSUER_KEY), None)]);
     }
 
     #[tokio::test]

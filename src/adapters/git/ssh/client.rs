@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::Trouble;
 use crate::adapters::git::address::SshAddress;
+use crate::ports::secrets::ISSUER_KEY;
 
 /// How much of what it says is kept.
 const MAX_WORDS: usize = 64 << 10;
@@ -38,19 +39,7 @@ pub(super) struct Call {
 impl Call {
     /// Starts a service (`git-upload-pack`, `git-receive-pack`) on the other side.
     pub(super) fn start(to: &SshAddress, trust: &Trust, service: &str) -> Result<Self, Trouble> {
-        let mut command = Command::new("ssh");
-        command
-            .args(arguments(to, trust, service))
-            .env("LC_ALL", "C")
-            .env_remove("SSH_ASKPASS")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        if trust.agent.is_some() {
-            command.env_remove("SSH_AUTH_SOCK");
-        }
-        let mut child = command.spawn().map_err(|error| match error.kind() {
+        let mut child = command(to, trust, service).spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Trouble::Unsupported(
                 "the program ssh is not installed: install OpenSSH's client, or use an https address"
                     .to_owned(),
@@ -90,6 +79,24 @@ impl Drop for Call {
     fn drop(&mut self) {
         self.words.abort();
     }
+}
+
+/// The call of ssh. It has the environment its user set up for it, but for our own key.
+fn command(to: &SshAddress, trust: &Trust, service: &str) -> Command {
+    let mut command = Command::new("ssh");
+    command
+        .args(arguments(to, trust, service))
+        .env("LC_ALL", "C")
+        .env_remove("SSH_ASKPASS")
+        .env_remove(ISSUER_KEY)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    if trust.agent.is_some() {
+        command.env_remove("SSH_AUTH_SOCK");
+    }
+    command
 }
 
 fn arguments(to: &SshAddress, trust: &Trust, service: &str) -> Vec<String> {
@@ -218,6 +225,19 @@ fn meaning(words: &str) -> Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_of_the_issuer_is_not_passed_on() {
+        let to = SshAddress {
+            user: None,
+            host: "example.com".to_owned(),
+            port: None,
+            path: "acme/shop".to_owned(),
+        };
+        let command = command(&to, &Trust::default(), "git-upload-pack");
+        let mut set = command.as_std().get_envs();
+        assert!(set.any(|pair| pair == (std::ffi::OsStr::new(ISSUER_KEY), None)));
+    }
 
     #[test]
     fn what_ssh_says() {
