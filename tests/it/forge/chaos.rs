@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pipewright::adapters::sim::{Failure, Fault};
+use pipewright::adapters::sim::{CALLS, Failure, Fault};
 use pipewright::ports::forge::PullState;
 
 use super::{PER_RELEASE, URL, prepared};
@@ -25,46 +25,34 @@ impl Dice {
     }
 }
 
-const CALLS: &[&str] = &[
-    "forge.find",
-    "forge.open",
-    "forge.pull-request",
-    "forge.checks",
-    "forge.has-comment",
-    "forge.create",
-    "forge.update",
-    "forge.label",
-    "forge.ask",
-    "forge.auto-merge",
-    "forge.comment",
-    "forge.close",
-    "vcs.snapshot",
-    "vcs.tip",
-    "vcs.put-branch",
-    "vcs.remove-branch",
-];
+/// All calls of a port.
+fn calls_of(port: &'static str) -> impl Iterator<Item = &'static str> {
+    let calls = CALLS.iter().copied();
+    calls.filter(move |call| call.split('.').next() == Some(port))
+}
 
 /// Changes that are looked for before they are made again.
 const LOOKED_FOR: &[&str] = &["forge.create", "forge.comment", "vcs.put-branch"];
 
 fn fault(dice: &mut Dice) -> (&'static str, Fault) {
+    let forge: Vec<&str> = calls_of("forge").collect();
+    let all: Vec<&str> = calls_of("forge").chain(calls_of("vcs")).collect();
     let times = 1 + dice.below(2) as u32;
     match dice.below(6) {
-        0 => (dice.one_of(CALLS), Fault::CrashBefore),
-        1 => (dice.one_of(CALLS), Fault::CrashAfter),
+        0 => (dice.one_of(&all), Fault::CrashBefore),
+        1 => (dice.one_of(&all), Fault::CrashAfter),
         2 => {
             let with = Failure::Broken;
             (dice.one_of(LOOKED_FOR), Fault::LoseAnswer { times, with })
         }
         3 => {
             // Only a forge says that it wants less of us.
-            let forge = CALLS.partition_point(|call| call.starts_with("forge."));
             let with = Failure::Throttled(Some(Duration::from_secs(3)));
-            (dice.one_of(&CALLS[..forge]), Fault::Fail { times, with })
+            (dice.one_of(&forge), Fault::Fail { times, with })
         }
         _ => {
             let with = Failure::Broken;
-            (dice.one_of(CALLS), Fault::Fail { times, with })
+            (dice.one_of(&all), Fault::Fail { times, with })
         }
     }
 }
