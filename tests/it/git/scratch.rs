@@ -81,6 +81,31 @@ async fn scratch_copies_are_private() {
     }
 }
 
+/// A change that changes nothing sets the time of the last change all the same, by which a copy that
+/// was left as it was is told without being read.
+#[tokio::test]
+async fn a_copy_that_is_right_is_left_alone() {
+    let s = setup(&[("a", "one"), ("d/e/f", "deep"), ("d/g", "g")]);
+    let sha = s.repo.commit("more", &[]);
+    let tree = s.workspace.tree(&sha).await.expect("tree");
+    let first = s.workspace.scratch("r", "first", Some(&tree)).await;
+    let first = first.expect("scratch");
+    let stamps = |root: &Path| -> Vec<_> {
+        let stamp = |name: &&str| {
+            let found = std::fs::symlink_metadata(root.join(name)).expect("stat");
+            (found.ino(), found.ctime(), found.ctime_nsec())
+        };
+        ["a", "d", "d/e", "d/e/f", "d/g"]
+            .iter()
+            .map(stamp)
+            .collect()
+    };
+    let before = stamps(&first.path);
+    s.workspace.discard(first).await;
+    let second = s.workspace.scratch("r", "second", Some(&tree)).await;
+    assert_eq!(stamps(&second.expect("scratch").path), before);
+}
+
 #[tokio::test]
 async fn a_used_scratch_becomes_an_exact_copy_again() {
     let s = setup(&[
