@@ -269,3 +269,54 @@ impl<'a> Cursor<'a> {
         self.byte
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "a: 1 # 値\nb: [x, y]\n---\nc: &n z\nd: *n\n";
+
+    /// The event of a scalar.
+    fn event(events: &Events, value: &str) -> usize {
+        let found = |node: &Node| node.what.scalar() == Some(value);
+        events.list.iter().position(found).expect("it is there")
+    }
+
+    #[test]
+    fn what_moves_is_as_if_it_had_been_read_anew() {
+        let old = read(OLD).expect("YAML");
+        let at = event(&old, "1");
+        let after = OLD.replace("a: 1", "a: \"twenty\"");
+        let moved = old.moved(&after, at).expect("YAML").expect("the same");
+        let anew = read(&after).expect("YAML");
+        assert_eq!(moved.list.len(), anew.list.len());
+        for (moved, anew) in moved.list.iter().zip(&anew.list) {
+            assert_eq!(moved.what, anew.what);
+            assert_eq!(
+                (moved.start, moved.end, moved.line, moved.next),
+                (anew.start, anew.end, anew.line, anew.next)
+            );
+        }
+    }
+
+    #[test]
+    fn any_other_difference_is_noticed() {
+        for (name, from, to) in [
+            ("another value", "y]", "w]"),
+            ("one more", "y]", "y, w]"),
+            ("one less", "x, y", "x"),
+            ("at the end", "d: *n\n", "d: *n\ne: 1\n"),
+            ("quotes", "x,", "'x',"),
+            ("an anchor", "&n z\nd: *n", "z\nd: z"),
+            ("a document", "---\n", ""),
+            ("no scalar any more", "a: 1", "a: [1]"),
+            ("a key", "b:", "k:"),
+        ] {
+            let old = read(OLD).expect("YAML");
+            let at = event(&old, "1");
+            let after = OLD.replace(from, to);
+            let moved = old.moved(&after, at).expect("YAML");
+            assert!(moved.is_none(), "{name}");
+        }
+    }
+}
