@@ -271,3 +271,50 @@ async fn a_time_limit_holds_for_each_attempt_and_the_work_is_awaited() {
         took(1)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_stages_worked_in_is_given_back() {
+    let flow = run_and_expect(
+        r#"
+        run a { script "true" }
+        run b { needs run.a; script "exit 3" }
+        "#,
+        "
+        run.a succeeded
+        run.b failed: exited with status 3
+        = failed
+        ",
+    )
+    .await;
+    let given = flow.sim.calls("workspace.discard");
+    assert_eq!((flow.sim.calls("workspace.scratch"), given), (2, 2));
+    flow.clean();
+}
+
+/// An engine lets in two networks of one name, and starts nothing in either then. A process that was
+/// killed may have asked for one that is made only once the next attempt has asked as well.
+#[tokio::test(start_paused = true)]
+async fn no_two_attempts_ask_for_one_network() {
+    let flow = run_and_expect(
+        r#"
+        run a {
+            container "app:1"
+            service db image="app:1"
+            retry 2 { on failed; backoff "1s" }
+            script "true"
+        }
+        "#,
+        "
+        run.a failed: image app:1 does not exist on the engine
+        = failed
+        ",
+    )
+    .await;
+    let asked = flow.sim.effects("engine.create-network");
+    let [first, second] = asked.as_slice() else {
+        panic!("{asked:?}");
+    };
+    assert_ne!(first.subject, second.subject);
+    assert_eq!(flow.sim.effects("engine.remove-network").len(), 2);
+    flow.clean();
+}
