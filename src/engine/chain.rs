@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::run::Ended;
+use super::execute::Ended;
 use super::stage::Shared;
 use super::{Definition, Engine, EngineError};
 use crate::base::{RunId, StageId, Timestamp};

@@ -3,6 +3,7 @@
 mod cancel;
 mod chain;
 mod definition;
+mod execute;
 mod groups;
 mod output;
 mod place;
@@ -20,7 +21,7 @@ pub use cancel::Cancel;
 pub use chain::{NewRun, create, create_with, rerun, take_back};
 use definition::sites;
 pub use definition::{Definition, sites_of};
-pub use run::{Ended, execute};
+pub use execute::{Ended, execute};
 pub use take::{Ready, Taken, take};
 
 use crate::base::{RunId, StageId};
