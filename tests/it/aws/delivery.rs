@@ -12,7 +12,9 @@ use serde_json::json;
 
 use crate::support::delivery::{Answer, Delivery};
 use crate::support::faulty::{Faulty, Reply, Request};
-use crate::support::moto::{self, ACCOUNT, Moto, PASSWORD, REGION, exchange, front, region_of};
+use crate::support::moto::{
+    self, ACCOUNT, Moto, PASSWORD, REGION, exchange, front, key_of, region_of,
+};
 use crate::support::registry::{Registry, RegistryOptions};
 
 const PIPELINE: &str = r#"
@@ -377,5 +379,84 @@ fn one_pipeline_pushes_to_two_regions() {
                 assert_eq!(region_of(&request), region, "{target} {body}");
             }
         }
+    }
+}
+
+const ACCOUNTS: &str = r#"
+var images env=TEST_IMAGES
+aws prod region=us-east-1 {
+    role "arn:aws:iam::123456789012:role/ci"
+    allowed-accounts "123456789012"
+}
+aws shared region=us-east-1 {
+    role "arn:aws:iam::210987654321:role/push"
+    allowed-accounts "210987654321"
+}
+registry near aws=prod {
+    endpoint "${var.images}"
+    plain-http
+    create-repository
+}
+registry far aws=shared {
+    endpoint "${var.images}"
+    plain-http
+    create-repository
+}
+image app registry=near "shop/app" { tag "${git.sha}" }
+image copy registry=far "shop/copy" { tag "${git.sha}" }
+pipeline release {
+    build app copy { dockerfile "build/app/Dockerfile.prod" }
+    push app copy
+}
+"#;
+
+/// The registry behind both accounts has one login, so that both are given that one.
+#[test]
+fn one_pipeline_pushes_to_two_accounts() {
+    use base64::Engine as _;
+    let token = base64::engine::general_purpose::STANDARD.encode(format!("AWS:{PASSWORD}"));
+    let given = json!({ "authorizationData": [{
+        "authorizationToken": token, "expiresAt": 4_102_444_800_u64,
+        "proxyEndpoint": "https://example.com" }] });
+    let first = move |request: &Request| {
+        let target = request.header("x-amz-target").unwrap_or("");
+        let asks = target.ends_with(".GetAuthorizationToken");
+        asks.then(|| Reply::Answer(200, Vec::new(), given.to_string()))
+    };
+    let account = Account::with("ecr-accounts", ACCOUNTS, Box::new(first));
+    account.run().expect(0);
+
+    // Whoever asked about an image was somebody of its account, and of no other.
+    let asked = account.api.seen();
+    let about = |repository: &str| -> std::collections::BTreeSet<&str> {
+        let about = asked.iter().filter(|request| {
+            let target = request.header("x-amz-target").unwrap_or("");
+            target.contains("ContainerRegistry")
+                && String::from_utf8_lossy(&request.body).contains(repository)
+        });
+        about.map(key_of).collect()
+    };
+    let (near, far) = (about("shop/app"), about("shop/copy"));
+    assert!(near.is_disjoint(&far), "{near:?} {far:?}");
+    let describe = "AmazonEC2ContainerRegistry_V20150921.DescribeRepositories";
+    for (keys, number, repository) in [
+        (near, ACCOUNT, "shop/app"),
+        (far, "210987654321", "shop/copy"),
+    ] {
+        assert!(!keys.is_empty(), "{repository}");
+        for key in keys {
+            let (status, answer) = account.moto.ask_as(key, "ecr", describe, &json!({}));
+            assert_eq!(status, 200, "{answer}");
+            let all = answer["repositories"].as_array().expect("a list");
+            let found: Vec<_> = all
+                .iter()
+                .map(|one| (one["registryId"].as_str(), one["repositoryName"].as_str()))
+                .collect();
+            assert_eq!(found, [(Some(number), Some(repository))]);
+        }
+    }
+    let head = crate::support::repo::git(account.shop.source.path(), &["rev-parse", "HEAD"]);
+    for repository in ["shop/app", "shop/copy"] {
+        assert_eq!(account.status(repository, head.trim()), 200, "{repository}");
     }
 }

@@ -25,6 +25,8 @@ use super::faulty::{Faulty, Reply, Request};
 pub const REGION: &str = "us-east-1";
 /// The account of whoever names none.
 pub const ACCOUNT: &str = "123456789012";
+/// The access key of nobody in particular, in [`ACCOUNT`].
+const NOBODY: &str = "AKIATEST";
 /// The password moto's registry gives out, with the user `AWS`.
 pub const PASSWORD: &str = "123456789012-auth-token";
 
@@ -110,20 +112,32 @@ impl Moto {
 
     /// The same, whatever it answers.
     pub fn ask(&self, service: &str, target: &str, body: &Value) -> (u16, Value) {
-        ask(self.address, REGION, service, target, body)
+        ask(self.address, NOBODY, REGION, service, target, body)
+    }
+
+    /// The same as whoever has this access key, whose account it then is about.
+    pub fn ask_as(&self, key: &str, service: &str, target: &str, body: &Value) -> (u16, Value) {
+        ask(self.address, key, REGION, service, target, body)
     }
 
     /// Makes a call in another region than [`REGION`]; it must succeed.
     #[track_caller]
     pub fn call_in(&self, region: &str, service: &str, target: &str, body: Value) -> Value {
-        let (status, answer) = ask(self.address, region, service, target, &body);
+        let (status, answer) = ask(self.address, NOBODY, region, service, target, &body);
         assert_eq!(status, 200, "{target} {body} in {region}: {answer}");
         answer
     }
 }
 
-fn ask(moto: SocketAddr, region: &str, service: &str, target: &str, body: &Value) -> (u16, Value) {
-    let credential = format!("AKIATEST/20260101/{region}/{service}/aws4_request");
+fn ask(
+    moto: SocketAddr,
+    key: &str,
+    region: &str,
+    service: &str,
+    target: &str,
+    body: &Value,
+) -> (u16, Value) {
+    let credential = format!("{key}/20260101/{region}/{service}/aws4_request");
     let authorization =
         format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0");
     let headers = [
@@ -145,10 +159,19 @@ pub fn region_of(request: &Request) -> &str {
     signed.split('/').nth(2).unwrap_or(REGION)
 }
 
-fn has_repository(moto: SocketAddr, region: &str, body: &Value) -> bool {
+/// The access key a request is signed with.
+pub fn key_of(request: &Request) -> &str {
+    let signed = request.header("authorization").unwrap_or("");
+    let (_, credential) = signed.split_once("Credential=").unwrap_or(("", ""));
+    credential.split('/').next().unwrap_or("")
+}
+
+/// Whether there is such a repository where a request asks for it.
+fn has_repository(moto: SocketAddr, request: &Request, body: &Value) -> bool {
     let target = "AmazonEC2ContainerRegistry_V20150921.DescribeRepositories";
     let names = json!({ "repositoryNames": [body["repositoryName"]] });
-    ask(moto, region, "ecr", target, &names).0 == 200
+    let (key, region) = (key_of(request), region_of(request));
+    ask(moto, key, region, "ecr", target, &names).0 == 200
 }
 
 impl Drop for Moto {
@@ -217,7 +240,7 @@ pub fn front(moto: &Moto, registry: SocketAddr, mut script: Script) -> Faulty {
         let target = request.header("x-amz-target").unwrap_or("");
         let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
         match target.rsplit('.').next() {
-            Some("BatchGetImage") if !has_repository(api, region_of(request), &body) => {
+            Some("BatchGetImage") if !has_repository(api, request, &body) => {
                 let body = json!({ "__type": "RepositoryNotFoundException", "message": "no such repository" });
                 Reply::Answer(400, Vec::new(), body.to_string())
             }
