@@ -111,6 +111,14 @@ fn a_killed_run_goes_on_where_it_was_cut_off() {
         .commit("pipeline", &[("pipelines/p.kdl", &text)]);
     let mut run = program.start(&["run", "p"]);
     let pid = program.wait_for("pid");
+    // A host stage whose end is not yet in the journal runs again: the promise is for what is.
+    poll("the journal to hold the first stage", || {
+        let shown = program.run(&["show", "last", "--format", "json"]);
+        shown
+            .out
+            .contains(r#""outcome": "succeeded""#)
+            .then_some(())
+    });
     run.signal("KILL");
     assert!(!run.status().success());
     let follow = program.expect(&["logs", "last", "-f"], 2);
