@@ -159,6 +159,8 @@ has_package() {
         openssh-client) has ssh && has ssh-keygen ;;
         gnupg) has gpg && has gpg-agent ;;
         ninja-build) has ninja ;;
+        # A word of the shell, too.
+        time) [[ -x /usr/bin/time ]] ;;
         *) has "$1" ;;
     esac
 }
