@@ -82,10 +82,7 @@ pub(super) async fn rollback(app: &App<'_>, args: &Rollback) -> Result<Exit, Fai
     let session = Session::new(app, world, app.processors, false, &reports)?;
     let mut starts = Vec::new();
     for (of, to) in backs {
-        starts.push(Start {
-            run: take_back(&session.engine, &of, to).await?,
-            reset: Vec::new(),
-        });
+        starts.push(Start::of(take_back(&session.engine, &of, to).await?));
     }
     session.go(starts).await
 }

@@ -11,8 +11,8 @@ use super::watch::lookout::{choose_now, pretend};
 use super::{look, plan as plan_command, project};
 use crate::base::{RunId, StageId, human_bytes};
 use crate::engine::{
-    Cancel, Definition, Ended, Engine, EngineError, NewRun, Taken, create, rerun as create_like,
-    sites_of, take,
+    Cancel, Definition, Drawn, Ended, Engine, EngineError, NewRun, Taken, create,
+    rerun as create_like, sites_of, take,
 };
 use crate::event::{Outcome, RunState};
 use crate::journal::{Journal, replay};
@@ -52,6 +52,19 @@ impl Reports<'_> {
 pub(super) struct Start {
     pub(super) run: RunId,
     pub(super) reset: Vec<StageId>,
+    /// What it was created from, if that was just now.
+    pub(super) drawn: Option<Drawn>,
+}
+
+impl Start {
+    /// One that begins, or goes on where it was left.
+    pub(super) fn of(run: RunId) -> Self {
+        Self {
+            run,
+            reset: Vec::new(),
+            drawn: None,
+        }
+    }
 }
 
 /// `run`.
@@ -116,12 +129,10 @@ pub(super) async fn run(app: &App<'_>, args: &Run) -> Result<Exit, Failure> {
         simulated: args.simulate,
     };
     let run = create(&session.engine, new).await?;
-    // The run reads its own copy from the journal.
-    drop((plan, project));
     session
         .go(vec![Start {
-            run,
-            reset: Vec::new(),
+            drawn: Some(Drawn { project, plan }),
+            ..Start::of(run)
         }])
         .await
 }
@@ -160,12 +171,12 @@ pub(super) async fn rerun(app: &App<'_>, args: &Rerun) -> Result<Exit, Failure> 
                 "every stage of run {run} succeeded; there is nothing to run again\n"
             ));
         }
-        Start { run, reset }
-    } else {
         Start {
-            run: create_like(&session.engine, &run).await?,
-            reset: Vec::new(),
+            reset,
+            ..Start::of(run)
         }
+    } else {
+        Start::of(create_like(&session.engine, &run).await?)
     };
     session.go(vec![start]).await
 }
@@ -239,8 +250,8 @@ async fn fresh(
     let run = create(&session.engine, new).await?;
     session
         .go(vec![Start {
-            run,
-            reset: Vec::new(),
+            drawn: Some(Drawn { project, plan }),
+            ..Start::of(run)
         }])
         .await
 }
@@ -251,10 +262,7 @@ fn unfinished(store: &dyn StoreReader, run: RunId) -> Result<Vec<Start>, Failure
     let mut open = VecDeque::from([run.clone()]);
     while let Some(run) = open.pop_front() {
         match store.run(&run)? {
-            Some(row) if row.outcome.is_none() => starts.push(Start {
-                run,
-                reset: Vec::new(),
-            }),
+            Some(row) if row.outcome.is_none() => starts.push(Start::of(run)),
             Some(_) => open.extend(store.chained(&run)?.into_iter().map(|row| row.run)),
             None => {}
         }
@@ -437,7 +445,7 @@ impl<'a, 'b> Session<'a, 'b> {
                 .expect("no holder of this lock panics")
                 .push(start.run.clone());
             let follow = self.watch.follow(&self.engine.journal, &start.run);
-            let ended = on_workers(&self.engine, &start, cancel).await;
+            let ended = on_workers(&self.engine, start, cancel).await;
             if ended.is_ok() {
                 // The last events are on their way to the reporter.
                 let _ = follow.await;
@@ -446,10 +454,7 @@ impl<'a, 'b> Session<'a, 'b> {
             }
             let ended = ended?;
             worst = worst.max(ended.outcome);
-            open.extend(ended.chained.into_iter().map(|(run, _)| Start {
-                run,
-                reset: Vec::new(),
-            }));
+            open.extend(ended.chained.into_iter().map(|(run, _)| Start::of(run)));
             if cancel.is_requested() {
                 break;
             }
@@ -460,13 +465,13 @@ impl<'a, 'b> Session<'a, 'b> {
 
 /// Brings a run to its end on the threads its stages run on: from the main thread every start and
 /// every end of a stage would be a change of threads.
-async fn on_workers(engine: &Engine, start: &Start, cancel: &Cancel) -> Result<Ended, EngineError> {
+async fn on_workers(engine: &Engine, start: Start, cancel: &Cancel) -> Result<Ended, EngineError> {
     let (engine, cancel) = (engine.clone(), cancel.clone());
-    let ready = match take(&engine, &start.run, start.reset.is_empty())? {
+    let ready = match take(&engine, &start.run, start.reset.is_empty(), start.drawn)? {
         Taken::Over(ended) => return Ok(ended),
         Taken::Ready(ready) => ready,
     };
-    let reset = start.reset.clone();
+    let reset = start.reset;
     let work = tokio::spawn(async move { ready.execute(&engine, &reset, &cancel).await });
     match work.await {
         Ok(ended) => ended,

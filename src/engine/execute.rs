@@ -33,7 +33,7 @@ pub async fn execute(
     reset: &[StageId],
     cancel: &Cancel,
 ) -> Result<Ended, EngineError> {
-    match take(engine, run, reset.is_empty())? {
+    match take(engine, run, reset.is_empty(), None)? {
         Taken::Over(ended) => Ok(ended),
         Taken::Ready(ready) => ready.execute(engine, reset, cancel).await,
     }

@@ -22,7 +22,7 @@ pub use chain::{NewRun, create, create_with, rerun, take_back};
 use definition::sites;
 pub use definition::{Definition, sites_of};
 pub use execute::{Ended, execute};
-pub use take::{Ready, Taken, take};
+pub use take::{Drawn, Ready, Taken, take};
 
 use crate::base::{RunId, StageId};
 use crate::journal::{Journal, JournalError};

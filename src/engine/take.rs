@@ -28,11 +28,25 @@ pub struct Ready {
     pub(super) plan: Arc<Plan>,
 }
 
-/// Takes a run that was created and plans it. Whoever planned it before does this on the same thread,
-/// so that the memory of a large plan is used again.
+/// What a run was created from, still at hand in the process that created it.
+#[derive(Debug)]
+pub struct Drawn {
+    /// The project whose definition the run keeps.
+    pub project: Project,
+    /// The plan of it.
+    pub plan: Plan,
+}
+
+/// Takes a run that was created, and plans it unless it was `drawn` up just now: to read and plan
+/// ten thousand stages once more takes as long as to run two hundred.
 ///
 /// `over` says that a run that had ended stays as it is.
-pub fn take(engine: &Engine, run: &RunId, over: bool) -> Result<Taken, EngineError> {
+pub fn take(
+    engine: &Engine,
+    run: &RunId,
+    over: bool,
+    drawn: Option<Drawn>,
+) -> Result<Taken, EngineError> {
     let held = engine.world.store.hold_run(run)?;
     let store = engine.world.readers.store.clone();
     let before = RunState::of(&replay(&*store, run)?);
@@ -45,7 +59,6 @@ pub fn take(engine: &Engine, run: &RunId, over: bool) -> Result<Taken, EngineErr
             chained: before.chained,
         }));
     }
-    let project = Definition::load(&*store, run, &created.definition)?;
     let origin = Origin {
         commit: created.commit.clone(),
         dirty: created.dirty,
@@ -56,13 +69,20 @@ pub fn take(engine: &Engine, run: &RunId, over: bool) -> Result<Taken, EngineErr
         upstream: created.upstream.clone(),
         only: created.only.clone(),
     };
-    let plan = Arc::new(build(&project, &created.pipeline, origin)?);
+    let (project, plan) = match drawn {
+        Some(Drawn { project, plan }) => (project, Plan { origin, ..plan }),
+        None => {
+            let project = Definition::load(&*store, run, &created.definition)?;
+            let plan = build(&project, &created.pipeline, origin)?;
+            (project, plan)
+        }
+    };
     Ok(Taken::Ready(Box::new(Ready {
         run: run.clone(),
         held,
         before,
         created,
         project,
-        plan,
+        plan: Arc::new(plan),
     })))
 }

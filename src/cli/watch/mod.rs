@@ -463,11 +463,8 @@ impl Watcher<'_, '_> {
 
     /// Brings a run to its end. One that somebody else holds is theirs.
     async fn go(&self, run: RunId) -> Result<Exit, Failure> {
-        let start = Start {
-            run,
-            reset: Vec::new(),
-        };
-        let (exit, asked) = self.session()?.go_and_hear(vec![start]).await?;
+        let starts = vec![Start::of(run)];
+        let (exit, asked) = self.session()?.go_and_hear(starts).await?;
         self.asked_to_stop.fetch_or(asked, Ordering::Relaxed);
         Ok(exit)
     }

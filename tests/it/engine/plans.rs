@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use pipewright::base::Secret;
+use pipewright::base::{Secret, Source};
+use pipewright::engine::Definition;
+use pipewright::pipeline::load;
 use pipewright::plan::{forecast, json, text};
 use pipewright::ports::secrets::SecretSource;
 
+use crate::support::files::{below, root};
 use crate::support::flow::{Flow, options};
 
 /// A plan's text, its spaces made single, and its JSON.
@@ -132,4 +135,35 @@ async fn what_uses_a_skipped_matrix_is_foreseen_as_skipped() {
         let skipped = told.iter().filter(|line| line.contains(" skipped")).count();
         assert_eq!(skipped, expected.matches(" skip").count(), "{told:?}");
     }
+}
+
+/// A run that was just created goes on with what it was created from, one that is resumed with what
+/// the journal kept: the two are the same.
+#[test]
+fn what_a_run_keeps_reads_back_as_what_it_was_created_from() {
+    let directories = std::fs::read_dir(root().join("pipelines")).expect("a directory");
+    let mut pipelines = 0;
+    for directory in directories {
+        let directory = directory.expect("a readable directory").path();
+        let paths = match directory.is_dir() {
+            true => below(&directory, "kdl"),
+            false => vec![directory],
+        };
+        let sources = paths.iter().map(|path| {
+            let text = std::fs::read_to_string(path).expect("a readable file");
+            Source::new(path.display().to_string(), text)
+        });
+        let (project, _) = load(sources.collect());
+        let kept = Definition::of(&project).bytes();
+        let kept: Definition = serde_json::from_slice(&kept).expect("it was written just now");
+        let sources = kept.files.into_iter();
+        let (again, _) = load(
+            sources
+                .map(|(name, text)| Source::new(name, text))
+                .collect(),
+        );
+        assert_eq!(format!("{again:?}"), format!("{project:?}"));
+        pipelines += project.pipelines.len();
+    }
+    assert!(pipelines >= 5, "{pipelines}");
 }
