@@ -87,8 +87,9 @@ pub struct Scratch {
 /// Makes and removes working directories of stages.
 #[async_trait]
 pub trait Workspace: WorkspaceReader + Archives {
-    /// A private, writable copy of `tree` for a stage of a run (an empty directory if `tree` is
-    /// absent), replacing what an earlier attempt left.
+    /// A private, writable copy of `tree` for an attempt of a stage of a run, an empty directory if
+    /// `tree` is absent. Nobody else has it until it is discarded; its path says nothing of the
+    /// stage, and a later stage may get the same one.
     async fn scratch(
         &self,
         run: &str,

@@ -26,7 +26,8 @@ pub(super) struct Spares {
 
 #[derive(Default)]
 struct State {
-    used: HashMap<PathBuf, Kind>,
+    /// Places in use, and what is known of the copy in each once it is made.
+    used: HashMap<PathBuf, Option<Kind>>,
     idle: HashMap<PathBuf, Vec<Spare>>,
 }
 
@@ -40,7 +41,7 @@ struct Kind {
 /// A copy that waits.
 pub(super) struct Spare {
     of: Of,
-    /// Where it is: still at the place of the stage that had it.
+    /// Where it is.
     pub(super) path: PathBuf,
     /// Its stamps, if nothing in it has changed.
     pub(super) unchanged: Option<Arc<Stamps>>,
@@ -59,36 +60,51 @@ impl Spares {
         })
     }
 
-    /// Takes a waiting copy of a run for a place: the one that is there already, or else any.
-    pub(super) fn take(&self, run_dir: &Path, place: &Path, of: Option<&Path>) -> Option<Spare> {
+    /// Takes a waiting copy of a run. Its place is in use from now on.
+    pub(super) fn take(&self, run_dir: &Path, of: Option<&Path>) -> Option<Spare> {
         self.with(|state| {
             let idle = state.idle.get_mut(run_dir)?;
-            let fits = |spare: &Spare| spare.of.as_deref() == of;
-            let there = idle.iter().position(|spare| spare.path == place);
-            let at = match there {
-                Some(at) if fits(&idle[at]) => at,
-                // Whoever makes the new one clears its place.
-                Some(at) => {
-                    idle.swap_remove(at);
-                    return None;
-                }
-                None => idle.iter().position(fits)?,
-            };
-            Some(idle.swap_remove(at))
+            let at = idle.iter().position(|spare| spare.of.as_deref() == of)?;
+            let spare = idle.swap_remove(at);
+            state.used.insert(spare.path.clone(), None);
+            Some(spare)
         })
     }
 
-    /// Notes what a copy in use is a copy of, and how it is.
-    pub(super) fn lend(&self, path: &Path, of: Option<&Path>, stamps: Option<Arc<Stamps>>) {
-        let of = of.map(Path::to_owned);
-        self.with(|state| state.used.insert(path.to_owned(), Kind { of, stamps }));
+    /// A place below the directory of a run that is in use from now on. Places are numbered: a
+    /// copy that moved to a place of its stage's name would cost each stage a change of two
+    /// directories.
+    pub(super) fn place(&self, run_dir: &Path) -> PathBuf {
+        self.with(|state| {
+            let idle = state.idle.get(run_dir).map_or(&[][..], Vec::as_slice);
+            let taken = |place: &PathBuf| {
+                state.used.contains_key(place) || idle.iter().any(|spare| spare.path == *place)
+            };
+            let place = (1_u64..)
+                .map(|number| run_dir.join(number.to_string()))
+                .find(|place| !taken(place))
+                .expect("there are more numbers than places");
+            state.used.insert(place.clone(), None);
+            place
+        })
     }
 
-    /// Keeps a copy for later use, where it is; false if it is better removed.
+    /// Notes what the copy at a place in use is a copy of, and how it is. One of which nothing is
+    /// noted is never kept.
+    pub(super) fn lend(&self, path: &Path, of: Option<&Path>, stamps: Option<Arc<Stamps>>) {
+        let of = of.map(Path::to_owned);
+        self.with(|state| {
+            state
+                .used
+                .insert(path.to_owned(), Some(Kind { of, stamps }))
+        });
+    }
+
+    /// Keeps a copy for later use, where it is; false if it is better removed, and then its place
+    /// is in use until it is released.
     pub(super) fn keep(&self, path: &Path) -> bool {
-        let (Some(kind), Some(run_dir)) =
-            (self.with(|state| state.used.remove(path)), path.parent())
-        else {
+        let known = self.with(|state| state.used.get_mut(path).and_then(Option::take));
+        let (Some(kind), Some(run_dir)) = (known, path.parent()) else {
             return false;
         };
         let waiting = self.with(|state| {
@@ -105,13 +121,20 @@ impl Spares {
             return false;
         }
         let (of, path, run_dir) = (kind.of, path.to_owned(), run_dir.to_owned());
-        let spare = Spare {
-            of,
-            path,
-            unchanged,
-        };
-        self.with(|state| state.idle.entry(run_dir).or_default().push(spare));
+        self.with(|state| {
+            state.used.remove(&path);
+            state.idle.entry(run_dir).or_default().push(Spare {
+                of,
+                path,
+                unchanged,
+            });
+        });
         true
+    }
+
+    /// Gives a place free at which nothing is any more.
+    pub(super) fn release(&self, path: &Path) {
+        self.with(|state| state.used.remove(path));
     }
 
     /// Forgets all copies of a run.

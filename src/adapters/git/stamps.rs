@@ -25,10 +25,8 @@ const MAX_ENTRIES: usize = 2_000;
 /// What stood below a directory, and how it was.
 #[derive(Debug)]
 pub(super) struct Stamps {
-    /// The directory itself, but for the time of its last change: it is renamed now and then.
+    /// The directory itself.
     root: Stamp,
-    /// Names directly below.
-    names: BTreeSet<OsString>,
     /// All entries, a directory before what is in it.
     entries: Vec<(PathBuf, Stamp)>,
 }
@@ -58,12 +56,10 @@ impl Stamps {
             i64::try_from(believed.as_secs()).ok()?,
             i64::from(believed.subsec_nanos()),
         );
-        let old = entries.iter().all(|(_, stamp)| stamp.changed < limit);
-        old.then_some(Self {
-            root: Stamp::of_root(dir.as_fd())?,
-            names: names(dir.as_fd())?,
-            entries,
-        })
+        let root = Stamp::of_root(dir.as_fd())?;
+        let is_old = |stamp: &Stamp| stamp.changed < limit;
+        let all_old = is_old(&root) && entries.iter().all(|(_, stamp)| is_old(stamp));
+        all_old.then_some(Self { root, entries })
     }
 
     /// Whether everything is as it was.
@@ -76,17 +72,12 @@ impl Stamps {
             .iter()
             .all(|(path, stamp)| Stamp::of(dir.as_fd(), path).is_some_and(|now| now == *stamp))
             && Stamp::of_root(dir.as_fd()).is_some_and(|root| root == self.root)
-            && names(dir.as_fd()).is_some_and(|names| names == self.names)
     }
 }
 
 impl Stamp {
     fn of_root(dir: BorrowedFd<'_>) -> Option<Self> {
-        let stamp = Self::from(&fstat(dir).ok()?);
-        Some(Self {
-            changed: (0, 0),
-            ..stamp
-        })
+        fstat(dir).ok().map(|stat| Self::from(&stat))
     }
 
     fn of(dir: BorrowedFd<'_>, path: &Path) -> Option<Self> {
@@ -174,16 +165,6 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         std::fs::write(dir.path().join("new"), "text").expect("write");
         assert!(Stamps::take(dir.path()).is_none());
-    }
-
-    #[test]
-    fn renaming_the_whole_changes_nothing() {
-        let (dir, stamps) = settled();
-        assert!(stamps.hold(dir.path()));
-        let elsewhere = tempfile::tempdir().expect("dir");
-        let moved = elsewhere.path().join("moved");
-        std::fs::rename(dir.path(), &moved).expect("rename");
-        assert!(stamps.hold(&moved));
     }
 
     #[test]

@@ -40,6 +40,10 @@ pub(super) struct Inner {
     keeping: Brief,
 }
 
+/// So many places of a run may hold something that cannot be removed, as what a container left
+/// that ran as somebody else.
+const MAX_BLOCKED: usize = 64;
+
 /// Longest time that work on files may hold up the tasks of a thread.
 const BRIEF: Duration = Duration::from_micros(300);
 
@@ -159,56 +163,64 @@ impl Inner {
         self.run_dir("artifacts", run).join(files::component(stage))
     }
 
-    fn scratch(
-        &self,
-        run: &str,
-        stage: &str,
-        tree: Option<&Path>,
-    ) -> Result<Scratch, WorkspaceError> {
+    fn scratch(&self, run: &str, tree: Option<&Path>) -> Result<Scratch, WorkspaceError> {
         let run_dir = self.run_dir("work", run);
-        let path = run_dir.join(files::component(stage));
         if tree == Some(&self.root) {
-            make_empty(&path).map_err(|e| broken(format!("making {}", path.display()), e))?;
+            let path = self.empty_place(&run_dir)?;
             self.copy_worktree(&path)?;
             return Ok(Scratch { path });
         }
-        let stamps = match self.reuse(&run_dir, &path, tree) {
-            Some(stamps) => stamps,
+        let (path, stamps) = match self.reuse(&run_dir, tree) {
+            Some(again) => again,
             None => {
-                make_empty(&path).map_err(|e| broken(format!("making {}", path.display()), e))?;
+                let path = self.empty_place(&run_dir)?;
                 if let Some(tree) = tree {
                     Copy::new().dir(tree, &path)?;
                 }
-                None
+                (path, None)
             }
         };
         self.spares.lend(&path, tree, stamps);
         Ok(Scratch { path })
     }
 
-    /// Makes the scratch out of one that an earlier stage of the run gave back, and says how it is
-    /// if that can be told. Whatever goes wrong is only a reason to make a new one.
-    fn reuse(
-        &self,
-        run_dir: &Path,
-        path: &Path,
-        tree: Option<&Path>,
-    ) -> Option<Option<Arc<Stamps>>> {
-        let spare = self.spares.take(run_dir, path, tree)?;
-        if spare.path != path {
-            // What an earlier attempt left is in the way.
-            let renamed = std::fs::rename(&spare.path, path)
-                .or_else(|_| files::remove(path).and_then(|()| std::fs::rename(&spare.path, path)));
-            if renamed.is_err() {
-                let _ = files::remove(&spare.path);
-                return None;
+    /// A new empty directory. A place where something stands that cannot be removed is left alone
+    /// from then on.
+    fn empty_place(&self, run_dir: &Path) -> Result<PathBuf, WorkspaceError> {
+        let mut blocked = 0;
+        loop {
+            let path = self.spares.place(run_dir);
+            match make_empty(&path) {
+                Ok(()) => return Ok(path),
+                Err(_) if blocked < MAX_BLOCKED && path.symlink_metadata().is_ok() => blocked += 1,
+                Err(error) => {
+                    self.spares.release(&path);
+                    return Err(broken(format!("making {}", path.display()), error));
+                }
             }
         }
+    }
+
+    /// A scratch that an earlier stage of the run gave back, made what it was, and how it is if that
+    /// can be told. Whatever goes wrong is only a reason to make a new one.
+    fn reuse(&self, run_dir: &Path, tree: Option<&Path>) -> Option<(PathBuf, Option<Arc<Stamps>>)> {
+        let spare = self.spares.take(run_dir, tree)?;
         if spare.unchanged.is_some() {
-            return Some(spare.unchanged);
+            return Some((spare.path, spare.unchanged));
         }
-        refresh(tree, path).ok()?;
-        Some(Stamps::take(path).map(Arc::new))
+        if refresh(tree, &spare.path).is_err() {
+            self.remove(&spare.path);
+            return None;
+        }
+        let stamps = Stamps::take(&spare.path).map(Arc::new);
+        Some((spare.path, stamps))
+    }
+
+    /// Removes a scratch. What cannot be removed goes with the run, and nothing else is made there.
+    fn remove(&self, path: &Path) {
+        if files::remove(path).is_ok() {
+            self.spares.release(path);
+        }
     }
 
     /// Copies what a commit of everything would hold: not `.git`, not the state directory, and no
@@ -317,20 +329,16 @@ impl Workspace for GitWorkspace {
     async fn scratch(
         &self,
         run: &str,
-        stage: &str,
+        _stage: &str,
         tree: Option<&Path>,
     ) -> Result<Scratch, WorkspaceError> {
         let inner = &self.inner;
         if inner.lending.is_brief() && inner.spares.has(&inner.run_dir("work", run), tree) {
-            return inner.lending.timed(|| inner.scratch(run, stage, tree));
+            return inner.lending.timed(|| inner.scratch(run, tree));
         }
-        let (run, stage, tree) = (run.to_owned(), stage.to_owned(), tree.map(Path::to_owned));
-        self.blocking(move |inner| {
-            inner
-                .lending
-                .timed(|| inner.scratch(&run, &stage, tree.as_deref()))
-        })
-        .await
+        let (run, tree) = (run.to_owned(), tree.map(Path::to_owned));
+        self.blocking(move |inner| inner.lending.timed(|| inner.scratch(&run, tree.as_deref())))
+            .await
     }
 
     async fn collect(
@@ -396,11 +404,10 @@ impl Workspace for GitWorkspace {
         if tried && keep(&self.inner, &scratch.path) {
             return;
         }
-        // What cannot be removed now is removed by the next attempt or with the run.
         let _ = self
             .blocking(move |inner| {
                 if tried || !keep(inner, &scratch.path) {
-                    let _ = files::remove(&scratch.path);
+                    inner.remove(&scratch.path);
                 }
                 Ok(())
             })

@@ -26,10 +26,8 @@ async fn scratch_copies_are_private() {
         .await
         .expect("scratch");
     assert_eq!(listing(&one.path), before);
-    assert_eq!(
-        one.path,
-        s.repo.path().join(".pipewright").join("work/run1/build.a")
-    );
+    let work = s.repo.path().join(".pipewright/work/run1");
+    assert_eq!((&one.path, &two.path), (&work.join("1"), &work.join("2")));
     std::fs::write(one.path.join("d/f"), "changed").expect("write");
     std::fs::write(one.path.join("more"), "m").expect("write");
     assert_eq!(listing(&two.path), before);
@@ -43,7 +41,10 @@ async fn scratch_copies_are_private() {
         .scratch("run1", "build.a", Some(&tree))
         .await
         .expect("scratch");
-    assert_eq!((listing(&again.path), &again.path), (before, &one.path));
+    assert_eq!(
+        (listing(&again.path), &again.path),
+        (before, &work.join("3"))
+    );
     let empty = s
         .workspace
         .scratch("run1", "build.a", None)
@@ -56,7 +57,10 @@ async fn scratch_copies_are_private() {
     s.workspace.discard(two).await;
     let three = s.workspace.scratch("run1", "build.c", Some(&tree)).await;
     let three = three.expect("scratch");
-    assert_eq!(listing(&three.path), listing(&tree));
+    assert_eq!(
+        (listing(&three.path), &three.path),
+        (listing(&tree), &work.join("2"))
+    );
     assert!(empty.path.exists());
     let foreign = Scratch {
         path: s.repo.path().join("d"),
@@ -95,7 +99,7 @@ async fn a_copy_that_is_right_is_left_alone() {
             let found = std::fs::symlink_metadata(root.join(name)).expect("stat");
             (found.ino(), found.ctime(), found.ctime_nsec())
         };
-        ["a", "d", "d/e", "d/e/f", "d/g"]
+        ["", "a", "d", "d/e", "d/e/f", "d/g"]
             .iter()
             .map(stamp)
             .collect()
@@ -199,6 +203,54 @@ async fn a_used_scratch_becomes_an_exact_copy_again() {
     assert!(listing(&empty.path).is_empty());
     s.workspace.sweep("r").await;
     assert!(!s.repo.path().join(".pipewright").join("work/r").exists());
+}
+
+/// What a container of another user left behind may be there for good.
+#[tokio::test]
+async fn a_place_that_cannot_be_made_empty_is_left_alone() {
+    let s = setup(&[("a", "1")]);
+    let sha = s.repo.git(&["rev-parse", "HEAD"]);
+    let tree = s.workspace.tree(&sha).await.expect("tree");
+    let work = s.repo.path().join(".pipewright/work/r");
+    std::fs::create_dir_all(work.join("1")).expect("mkdir");
+    // Not even root removes a directory that something is mounted on.
+    let mount = |args: &[&str]| {
+        let done = std::process::Command::new(args[0])
+            .args(&args[1..])
+            .status();
+        assert!(done.expect("it starts").success(), "{args:?}");
+    };
+    let blocked = work.join("1").display().to_string();
+    mount(&["mount", "-t", "tmpfs", "none", &blocked]);
+    let first = s.workspace.scratch("r", "a", Some(&tree)).await;
+    let second = s.workspace.scratch("r", "b", Some(&tree)).await;
+    mount(&["umount", &blocked]);
+    let paths = [first, second].map(|scratch| scratch.expect("scratch").path);
+    assert_eq!(paths, [work.join("2"), work.join("3")]);
+}
+
+/// Copies are only thrown away once they are removed, and nothing is made where one still is.
+#[tokio::test]
+async fn places_are_used_again_and_never_by_two() {
+    let s = setup(&[("a", "1")]);
+    let work = s.repo.path().join(".pipewright/work/r");
+    let root = s.workspace.root().to_owned();
+    for _ in 0..3 {
+        let dirty = s.workspace.scratch("r", "a", Some(&root)).await;
+        let dirty = dirty.expect("scratch");
+        assert_eq!(dirty.path, work.join("1"));
+        s.workspace.discard(dirty).await;
+        assert!(!work.join("1").exists());
+    }
+    let one = s.workspace.scratch("r", "a", None).await.expect("scratch");
+    let two = s.workspace.scratch("r", "b", Some(&root)).await;
+    let two = two.expect("scratch");
+    assert_eq!([&one.path, &two.path], [&work.join("1"), &work.join("2")]);
+    s.workspace.discard(one).await;
+    let three = s.workspace.scratch("r", "c", Some(&root)).await;
+    assert_eq!(three.expect("scratch").path, work.join("3"), "1 waits");
+    let four = s.workspace.scratch("r", "d", None).await;
+    assert_eq!(four.expect("scratch").path, work.join("1"));
 }
 
 #[tokio::test]
