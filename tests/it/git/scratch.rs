@@ -412,3 +412,38 @@ async fn opening_and_scratch_copies_are_cheap() {
     assert!(opening.as_millis() < 20, "{opening:?}");
     assert!(cycle.as_millis() < 5, "{cycle:?}");
 }
+
+/// What a disk has damaged is noticed, for packed objects and for loose ones.
+#[tokio::test]
+async fn a_damaged_object_is_not_laid_out() {
+    for packed in [false, true] {
+        let s = setup(&[("small", "1")]);
+        let random: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
+            .take(300_000)
+            .collect();
+        std::fs::write(s.repo.path().join("big"), random).expect("write");
+        let sha = s.repo.commit("big", &[]);
+        if packed {
+            s.repo.git(&["gc", "--quiet"]);
+        }
+        let objects = s.repo.path().join(".git/objects");
+        let found = s.repo.git(&["rev-parse", "HEAD:big"]);
+        let file = match packed {
+            false => objects.join(&found[..2]).join(&found[2..]),
+            true => std::fs::read_dir(objects.join("pack"))
+                .expect("packs")
+                .flatten()
+                .map(|entry| entry.path())
+                .find(|path| path.extension().is_some_and(|ending| ending == "pack"))
+                .expect("a pack"),
+        };
+        let mut bytes = std::fs::read(&file).expect("read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        let mode = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(&file, mode).expect("chmod");
+        std::fs::write(&file, bytes).expect("write");
+        let laid = s.workspace.tree(&sha).await;
+        assert!(laid.is_err(), "packed: {packed}");
+    }
+}
