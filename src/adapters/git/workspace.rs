@@ -166,23 +166,30 @@ impl Inner {
 
     fn scratch(&self, run: &str, tree: Option<&Path>) -> Result<Scratch, WorkspaceError> {
         let run_dir = self.run_dir("work", run);
-        if tree == Some(&self.root) {
-            let path = self.empty_place(&run_dir)?;
-            self.copy_worktree(&path)?;
-            return Ok(Scratch { path });
-        }
         let (path, stamps) = match self.reuse(&run_dir, tree) {
             Some(again) => again,
-            None => {
-                let path = self.empty_place(&run_dir)?;
-                if let Some(tree) = tree {
-                    Copy::new().dir(tree, &path)?;
-                }
-                (path, None)
-            }
+            None => (self.fresh(&run_dir, tree)?, None),
         };
-        self.spares.lend(&path, tree, stamps);
+        // The working tree changes: what was a copy of it is none later.
+        if tree != Some(&self.root) {
+            self.spares.lend(&path, tree, stamps);
+        }
         Ok(Scratch { path })
+    }
+
+    /// A new copy.
+    fn fresh(&self, run_dir: &Path, tree: Option<&Path>) -> Result<PathBuf, WorkspaceError> {
+        let path = self.empty_place(run_dir)?;
+        let filled = match tree {
+            None => Ok(()),
+            Some(tree) if tree == self.root => self.copy_worktree(&path),
+            Some(tree) => Copy::new().dir(tree, &path),
+        };
+        if let Err(error) = filled {
+            self.remove(&path);
+            return Err(error);
+        }
+        Ok(path)
     }
 
     /// A new empty directory. A place where something stands that cannot be removed is left alone

@@ -235,6 +235,9 @@ async fn places_are_used_again_and_never_by_two() {
     let s = setup(&[("a", "1")]);
     let work = s.repo.path().join(".pipewright/work/r");
     let root = s.workspace.root().to_owned();
+    let absent = s.dir.path().join("absent");
+    assert!(s.workspace.scratch("r", "a", Some(&absent)).await.is_err());
+    assert!(!work.join("1").exists(), "what was begun is removed");
     for _ in 0..3 {
         let dirty = s.workspace.scratch("r", "a", Some(&root)).await;
         let dirty = dirty.expect("scratch");
