@@ -254,6 +254,8 @@ async fn places_are_used_again_and_never_by_two() {
     assert_eq!(three.expect("scratch").path, work.join("3"), "1 waits");
     let four = s.workspace.scratch("r", "d", None).await;
     assert_eq!(four.expect("scratch").path, work.join("1"));
+    let five = s.workspace.scratch("r", "e", Some(&root)).await;
+    assert_eq!(five.expect("scratch").path, work.join("4"), "1 is in use");
 }
 
 #[tokio::test]
