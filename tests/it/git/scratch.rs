@@ -6,7 +6,12 @@ use std::time::Instant;
 
 use pipewright::ports::workspace::{Scratch, Workspace, WorkspaceReader};
 
-use super::workspace::{listing, open, setup};
+use super::workspace::{Setup, listing, open, setup};
+
+/// Where the working directories of a run are.
+fn work_of(s: &Setup, run: &str) -> PathBuf {
+    s.repo.path().join(".pipewright").join("work").join(run)
+}
 
 #[tokio::test]
 async fn scratch_copies_are_private() {
@@ -26,7 +31,7 @@ async fn scratch_copies_are_private() {
         .await
         .expect("scratch");
     assert_eq!(listing(&one.path), before);
-    let work = s.repo.path().join(".pipewright/work/run1");
+    let work = work_of(&s, "run1");
     assert_eq!((&one.path, &two.path), (&work.join("1"), &work.join("2")));
     std::fs::write(one.path.join("d/f"), "changed").expect("write");
     std::fs::write(one.path.join("more"), "m").expect("write");
@@ -202,7 +207,7 @@ async fn a_used_scratch_becomes_an_exact_copy_again() {
         .expect("scratch");
     assert!(listing(&empty.path).is_empty());
     s.workspace.sweep("r").await;
-    assert!(!s.repo.path().join(".pipewright").join("work/r").exists());
+    assert!(!work_of(&s, "r").exists());
 }
 
 /// What a container of another user left behind may be there for good.
@@ -211,7 +216,7 @@ async fn a_place_that_cannot_be_made_empty_is_left_alone() {
     let s = setup(&[("a", "1")]);
     let sha = s.repo.git(&["rev-parse", "HEAD"]);
     let tree = s.workspace.tree(&sha).await.expect("tree");
-    let work = s.repo.path().join(".pipewright/work/r");
+    let work = work_of(&s, "r");
     std::fs::create_dir_all(work.join("1")).expect("mkdir");
     // Not even root removes a directory that something is mounted on.
     let mount = |args: &[&str]| {
@@ -233,7 +238,7 @@ async fn a_place_that_cannot_be_made_empty_is_left_alone() {
 #[tokio::test]
 async fn places_are_used_again_and_never_by_two() {
     let s = setup(&[("a", "1")]);
-    let work = s.repo.path().join(".pipewright/work/r");
+    let work = work_of(&s, "r");
     let root = s.workspace.root().to_owned();
     let absent = s.dir.path().join("absent");
     assert!(s.workspace.scratch("r", "a", Some(&absent)).await.is_err());
