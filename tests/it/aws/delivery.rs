@@ -328,6 +328,16 @@ fn what_is_not_allowed_is_explained_and_nothing_is_made() {
         .says("nothing has run here yet");
 }
 
+/// Two images, one in a registry `near`, one in a registry `far`.
+const TWO_IMAGES: &str = r#"
+image app registry=near "shop/app" { tag "${git.sha}" }
+image copy registry=far "shop/copy" { tag "${git.sha}" }
+pipeline release {
+    build app copy { dockerfile "build/app/Dockerfile.prod" }
+    push app copy
+}
+"#;
+
 const REGIONS: &str = r#"
 var images env=TEST_IMAGES
 aws prod region=us-east-1 {
@@ -343,17 +353,15 @@ registry far aws=prod region=eu-west-1 {
     plain-http
     create-repository
 }
-image app registry=near "shop/app" { tag "${git.sha}" }
-image copy registry=far "shop/copy" { tag "${git.sha}" }
-pipeline release {
-    build app copy { dockerfile "build/app/Dockerfile.prod" }
-    push app copy
-}
 "#;
 
 #[test]
 fn one_pipeline_pushes_to_two_regions() {
-    let account = Account::with("ecr-regions", REGIONS, Box::new(|_| None));
+    let account = Account::with(
+        "ecr-regions",
+        &[REGIONS, TWO_IMAGES].concat(),
+        Box::new(|_| None),
+    );
     account.run().expect(0);
     let action = "AmazonEC2ContainerRegistry_V20150921.DescribeRepositories";
     for (region, repository) in [(REGION, "shop/app"), ("eu-west-1", "shop/copy")] {
@@ -402,12 +410,6 @@ registry far aws=shared {
     plain-http
     create-repository
 }
-image app registry=near "shop/app" { tag "${git.sha}" }
-image copy registry=far "shop/copy" { tag "${git.sha}" }
-pipeline release {
-    build app copy { dockerfile "build/app/Dockerfile.prod" }
-    push app copy
-}
 "#;
 
 /// The registry behind both accounts has one login, so that both are given that one.
@@ -423,7 +425,11 @@ fn one_pipeline_pushes_to_two_accounts() {
         let asks = target.ends_with(".GetAuthorizationToken");
         asks.then(|| Reply::Answer(200, Vec::new(), given.to_string()))
     };
-    let account = Account::with("ecr-accounts", ACCOUNTS, Box::new(first));
+    let account = Account::with(
+        "ecr-accounts",
+        &[ACCOUNTS, TWO_IMAGES].concat(),
+        Box::new(first),
+    );
     account.run().expect(0);
 
     // Whoever asked about an image was somebody of its account, and of no other.
