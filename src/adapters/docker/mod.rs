@@ -21,6 +21,7 @@ mod publish;
 mod resources;
 mod save;
 mod session;
+mod spec;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
