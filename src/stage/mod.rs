@@ -16,6 +16,7 @@ mod found;
 pub mod grant;
 mod hosted;
 pub mod leftovers;
+mod names;
 pub mod notify;
 pub mod push;
 pub mod run;
