@@ -1,5 +1,8 @@
 //! Tables for editing manifests.
 
+mod dockerfiles;
+mod properties;
+
 use super::*;
 
 fn image(name: &str, digest: bool) -> Image {
@@ -554,87 +557,4 @@ fn toml_is_spliced() {
         "a = {b = 1}\n",
         "one line",
     );
-}
-
-#[test]
-fn dockerfiles_start_from_another_version() {
-    let edit = |name: &str, place| Edit::Image {
-        image: image(name, false),
-        place,
-    };
-    let docker = Format::Dockerfile;
-    let text = "# syntax=docker/dockerfile:1\nARG V=1\nFROM --platform=linux/amd64 golang:1.22 AS build\nRUN echo FROM golang:1.22\nFROM golang:$V\nFROM build AS test\nFROM r.io/base:1@sha256:00\nCOPY --from=build /a /a\n";
-    check(
-        &edit("docker.io/library/golang", Place::Everywhere),
-        docker,
-        text,
-        &text.replace("golang:1.22 AS", "golang:v2 AS"),
-    );
-    check(
-        &edit("r.io/go", Place::Container("build".to_owned())),
-        docker,
-        text,
-        &text.replace("golang:1.22 AS", "r.io/go:v2 AS"),
-    );
-    refused(
-        &edit("r.io/base", Place::Everywhere),
-        docker,
-        text,
-        "pinned",
-    );
-    refused(
-        &edit("r.io/x", Place::Everywhere),
-        docker,
-        text,
-        "starts from golang:1.22",
-    );
-    refused(
-        &edit("golang", Place::At(".a".to_owned())),
-        docker,
-        text,
-        "no paths",
-    );
-    refused(&set(".a", "b", false, false), docker, text, "no paths");
-    refused(
-        &set(".a", "b", false, false),
-        Format::Hcl,
-        "a = 1\n",
-        "HCL is edited as text",
-    );
-}
-
-mod properties {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
-
-        #[test]
-        fn no_text_makes_an_edit_panic(
-            text in "[-a: \\[\\]{},&*!|>'\"%#?=FROM@/.\\\\\r\n\t値01]{0,80}",
-            value in any::<String>(),
-            create in any::<bool>(),
-        ) {
-            let image = Image { name: "a".to_owned(), tag: "1".to_owned(), digest: None };
-            let edits = [
-                set(".a", &value, false, create),
-                set("[0].a", "1", true, create),
-                Edit::Image { image: image.clone(), place: Place::Everywhere },
-                Edit::Image { image: image.clone(), place: Place::At(".a".to_owned()) },
-                Edit::Kustomize { image, name: None, alias: "a".to_owned(), create },
-                Edit::Match { pattern: "a(.)".to_owned(), value: value.clone() },
-                Edit::Marker { name: "a".to_owned(), value },
-            ];
-            for name in Format::NAMES {
-                let format = Format::named(name).expect("a name of a format");
-                for edit in &edits {
-                    if let Ok((after, changes)) = edit.apply(format, &text) {
-                        prop_assert_eq!(changes.is_empty(), after == text);
-                    }
-                }
-            }
-        }
-    }
 }
